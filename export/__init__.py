@@ -1,0 +1,1 @@
+"""Checkpoint -> ONNX -> verified bundle. Reads `training`, writes what `service.bundle` reads."""

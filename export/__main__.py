@@ -1,0 +1,62 @@
+"""python -m export {bundle,attach}"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from export.parity import ParityError
+from export.writer import CELEBA_WEIGHTS_LICENCE, ExportError, attach_evaluation, write_bundle
+from service.bundle import BundleError
+from training.checkpoint import CheckpointError
+
+
+def bundle(arguments: argparse.Namespace) -> None:
+    """Turn a calibrated checkpoint into a verified bundle."""
+    written = write_bundle(
+        arguments.checkpoint, arguments.out, arguments.version, arguments.description, arguments.weights_licence
+    )
+    size = sum(entry.bytes for entry in written.manifest.files.values())
+    print(f"{arguments.out}: {written.identity}, {size / 1e6:.1f} MB")
+    for graph, parity in written.manifest.parity.items():
+        errors = ", ".join(f"{name} {error:.2g}" for name, error in parity.max_error.items())
+        print(f"{graph}: largest difference from torch at batches {parity.batches}: {errors}")
+
+
+def attach(arguments: argparse.Namespace) -> None:
+    """Put an evaluation report into a bundle's manifest and model card."""
+    try:
+        report = json.loads(arguments.evaluation.read_text())
+    except (OSError, ValueError) as exc:
+        raise ExportError(f"{arguments.evaluation}: is not a readable report") from exc
+    print(f"{arguments.bundle}: {attach_evaluation(arguments.bundle, report).identity} evaluated")
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run one command; a refusal is one line on stderr and status 2."""
+    parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("bundle", help=bundle.__doc__)
+    command.set_defaults(run_command=bundle)
+    command.add_argument("--checkpoint", type=Path, required=True, help="a calibrated checkpoint")
+    command.add_argument("--out", type=Path, required=True, help="the bundle's directory, bundles/NAME")
+    command.add_argument("--version", default="1.0.0")
+    command.add_argument("--description", default="A conditional beta-VAE for face attributes.")
+    command.add_argument("--weights-licence", default=CELEBA_WEIGHTS_LICENCE)
+    command = commands.add_parser("attach", help=attach.__doc__)
+    command.set_defaults(run_command=attach)
+    command.add_argument("--bundle", type=Path, required=True)
+    command.add_argument("--evaluation", type=Path, required=True, help="evaluation.json of that bundle")
+    arguments = parser.parse_args(words)
+    try:
+        arguments.run_command(arguments)
+    except (ExportError, ParityError, CheckpointError, BundleError) as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

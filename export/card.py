@@ -1,0 +1,65 @@
+"""The model card: what a bundle is, what it was made from, how good it is, and what it is not for."""
+
+from __future__ import annotations
+
+from service.bundle import Manifest
+from training import evaluation
+
+
+def model_card(manifest: Manifest) -> str:
+    """Markdown, wholly derived from the manifest."""
+    training, frame = manifest.training, manifest.frame
+    measured = evaluation.markdown(manifest.evaluation) if manifest.evaluation else "Not yet evaluated.\n"
+    return f"""# {manifest.name} {manifest.version}
+
+{manifest.description}
+
+| | |
+|---|---|
+| picture | {frame.image_size} x {frame.image_size}, RGB |
+| framing | the box {_box(frame.crop_box)} of an aligned {frame.aligned_size[0]} x {frame.aligned_size[1]} picture |
+| latent | {manifest.latent_size} values |
+| trained | {training.epochs:g} epochs, seed {training.seed}, `{training.command}` |
+| data | sha256 {training.data_sha256[:16]}... over names and labels |
+| source commit | {training.source_commit} |
+| licence of the weights | {manifest.weights_licence} |
+
+## Intended use
+
+Research and teaching on attribute editing, and trying out the Facet service. The faces it was trained on are
+celebrities photographed for the press, and its weights may not be used commercially.
+
+## Out of scope
+
+Identifying or classifying people, deciding anything about them, passing an edited picture off as a photograph, and
+editing pictures of people who have not agreed to it.
+
+## Attributes
+
+Every label is an annotator's impression of a photograph, not a fact about a person. Attributes marked *sensitive* touch
+on traits that people are discriminated for.
+
+| attribute | meaning | group | sensitive | gain |
+|---|---|---|---|---|
+{_attribute_rows(manifest)}
+
+## Evaluation
+
+An edit inverts one attribute of a held-out picture at strength 1; an independent classifier that took no part in
+training or calibration says, at its threshold of 0.5, whether the picture now shows the opposite. Percentages of
+*edit accuracy, mean* weigh every picture equally, so for a rare attribute they are mostly about adding it; the next
+lines take adding and removing apart. The extra error on the other attributes leaves out those of the same exclusive
+group, which an edit clears on purpose.
+
+{measured}"""
+
+
+def _box(box: tuple[float, ...]) -> str:
+    return "(" + ", ".join(f"{side:g}" for side in box) + ")"
+
+
+def _attribute_rows(manifest: Manifest) -> str:
+    return "\n".join(
+        f"| {a.name} | {a.description} | {a.group or ''} | {'yes' if a.sensitive else ''} | {a.gain:g} |"
+        for a in manifest.attributes
+    )

@@ -1,0 +1,94 @@
+"""The two graphs that ship: pixels and normalisation inside, weights stored as fp16 and computed in fp32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from training.model import ConditionalVAE
+
+OPSET = 18
+# Below this many values a tensor is not worth a Cast node.
+_SMALL = 64
+
+
+class EncoderGraph(nn.Module):
+    """`image` uint8 [N, S, S, 3], `attributes` f32 [N, K] (NaN unknown) -> mean, log_variance f32 [N, Z], estimates."""
+
+    def __init__(self, model: ConditionalVAE) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor, attributes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        pixels = image.permute(0, 3, 1, 2).float() * (2 / 255) - 1  # [N, 3, S, S]
+        posterior = self.model.encode(pixels, attributes)
+        return posterior.mean, posterior.log_variance, posterior.attributes
+
+
+class DecoderGraph(nn.Module):
+    """`latent` f32 [N, Z], `attributes` f32 [N, K] -> image uint8 [N, S, S, 3]."""
+
+    def __init__(self, model: ConditionalVAE) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, latent: Tensor, attributes: Tensor) -> Tensor:
+        pixels = self.model.decode(latent, attributes)  # [N, 3, S, S]
+        levels = ((pixels + 1) * 127.5).clamp(0, 255).round()
+        return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def round_weights(model: ConditionalVAE) -> ConditionalVAE:
+    """Round every weight to the nearest fp16 value in place, so that storing them as fp16 loses nothing more."""
+    return model.half().float()
+
+
+def export_graph(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], path: Path) -> None:
+    """Write `module` as ONNX with a dynamic batch axis and fp16-stored weights; `inputs` are examples, in order."""
+    batch = torch.export.Dim("N", min=1, max=4096)
+    program = torch.onnx.export(
+        module.eval(),
+        tuple(inputs.values()),
+        dynamo=True,
+        input_names=list(inputs),
+        output_names=outputs,
+        dynamic_shapes=tuple({0: batch} for _ in inputs),
+        opset_version=OPSET,
+        verbose=False,
+    )
+    graph = store_half(program.model_proto)
+    onnx.checker.check_model(graph, full_check=True)
+    path.write_bytes(graph.SerializeToString())
+
+
+def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Store large fp32 initialisers as fp16 behind a Cast that a runtime folds away when it loads the graph.
+
+    Raises ValueError if a weight is not an fp16 value, since then storing it would change the model.
+    """
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT:
+            continue
+        values = numpy_helper.to_array(tensor)
+        if values.size < _SMALL:
+            continue
+        half = values.astype(np.float16)
+        if not np.array_equal(half.astype(np.float32), values):
+            raise ValueError(f"initialiser {tensor.name} is not representable in fp16; call round_weights first")
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(half, f"{name}_fp16"))
+        casts.append(helper.make_node("Cast", [f"{name}_fp16"], [name], name=f"{name}_cast", to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    del model.metadata_props[:]
+    for node in model.graph.node:  # exporter traces name local files; they have no place in a bundle
+        del node.metadata_props[:]
+        node.doc_string = ""
+    return model

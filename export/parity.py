@@ -1,0 +1,55 @@
+"""Torch against ONNX Runtime, on every output, at several batch sizes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from service.bundle import Parity
+
+# Sums in another order differ by a few units in the last place; a picture may round to the neighbouring level.
+TOLERANCE = {"mean": 2e-3, "log_variance": 2e-3, "attribute_estimates": 2e-3, "image": 1.0}
+
+
+class ParityError(ValueError):
+    """An exported graph that does not compute what torch computes; the message names output and difference."""
+
+
+def run_onnx(path: Path, inputs: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    """Every output of the graph at `path`, on the CPU."""
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {k: v.numpy() for k, v in inputs.items()}), strict=True))
+
+
+@torch.no_grad()
+def check(module: nn.Module, path: Path, make_inputs, outputs: list[str], batches: list[int]) -> Parity:
+    """Compare `module` with the graph at `path`; `make_inputs(n)` gives a dictionary of n-row tensors.
+
+    Raises ParityError when an output's largest absolute difference exceeds its tolerance, or is not finite.
+    """
+    worst = dict.fromkeys(outputs, 0.0)
+    for batch in batches:
+        inputs = make_inputs(batch)
+        expected = module(*inputs.values())
+        expected = expected if isinstance(expected, tuple) else (expected,)
+        found = run_onnx(path, inputs)
+        for name, tensor in zip(outputs, expected, strict=True):
+            reference = tensor.numpy()
+            if found[name].shape != reference.shape or found[name].dtype != reference.dtype:
+                raise ParityError(
+                    f"{path.name}: {name} is {found[name].dtype}{found[name].shape}, "
+                    f"torch gives {reference.dtype}{reference.shape}"
+                )
+            error = float(np.abs(found[name].astype(np.float64) - reference.astype(np.float64)).max())
+            if not error <= TOLERANCE[name]:
+                raise ParityError(
+                    f"{path.name}: {name} differs from torch by {error:.4g} at batch {batch}; "
+                    f"allowed is {TOLERANCE[name]:g}"
+                )
+            worst[name] = max(worst[name], error)
+    return Parity(batches=batches, tolerance={name: TOLERANCE[name] for name in outputs}, max_error=worst)

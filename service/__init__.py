@@ -1,0 +1,1 @@
+"""The REST service. It imports nothing else from the project, and never torch."""

@@ -1,0 +1,39 @@
+"""python -m service: serve with the settings of the environment."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import uvicorn
+from pydantic import ValidationError
+
+from service.app import create_app
+from service.bundle import BundleError
+from service.runtime import RuntimeUnavailableError, require_onnxruntime
+from service.settings import PREFIX, Settings
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT. A mistake in settings, bundles or installation is one line and status 2."""
+    try:
+        settings = Settings()
+    except ValidationError as exc:
+        for error in exc.errors():
+            name = PREFIX + str(error["loc"][0]).upper()
+            print(f"error: {name}={error['input']!r}: {error['msg']}", file=sys.stderr)
+        return 2
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        require_onnxruntime()
+        app = create_app(settings)
+        app.state.service.models.load_all()  # before the server starts, so that a refusal is one line
+    except (BundleError, RuntimeUnavailableError) as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return 2
+    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""Puts the service together: settings, metrics, models and routes into one FastAPI application."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from service import problems
+from service.calls import CallMiddleware
+from service.metrics import Metrics
+from service.models import Models
+from service.routes import Service, router
+from service.runtime import OnnxRuntime, RuntimeFactory
+from service.settings import Settings
+from service.version import VERSION
+
+log = logging.getLogger(__name__)
+
+_DESCRIPTION = """Edits faces by attribute. Pictures come as a form field `image` or as the body itself; `Accept`
+chooses between pictures and JSON; every error is `application/problem+json`."""
+
+
+def create_app(
+    settings: Settings | None = None,
+    runtime_factory: RuntimeFactory = OnnxRuntime,
+    registry: CollectorRegistry | None = None,
+) -> FastAPI:
+    """The application. Models load when it starts, unless `app.state.service.models.load_all()` was called before;
+    a bundle that is refused stops the start with its BundleError.
+
+    `runtime_factory` and `registry` are seams for tests.
+    """
+    settings = settings or Settings()
+    metrics = Metrics(registry or _default_registry())
+    metrics.describe_build(VERSION)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service: Service = app.state.service
+        try:
+            if not service.models.all():
+                service.models.load_all()
+            service.ready = True
+            log.info("ready")
+            yield
+        finally:
+            service.ready = False
+            await service.models.close()
+            service.codecs.shutdown()
+
+    app = FastAPI(title="Facet", version=VERSION, description=_DESCRIPTION, lifespan=lifespan)
+    app.state.service = Service(
+        settings=settings,
+        models=Models(settings, runtime_factory, metrics),
+        metrics=metrics,
+        codecs=ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="codec"),
+    )
+    app.include_router(router)
+    problems.install(app)
+    app.add_middleware(CallMiddleware, metrics=metrics, max_body_bytes=settings.max_body_bytes)
+    return app
+
+
+def _default_registry() -> CollectorRegistry:
+    """A registry with the process's own metrics; not the global one, so that two applications can live side by side."""
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    return registry

@@ -1,0 +1,281 @@
+"""Dynamic batching: many requests' images through one graph, without ever waiting while the graph is free.
+
+All queue state belongs to the event loop's thread, so there are no locks; only `run` leaves it, for a worker thread.
+Counting is in images. A large request is cut into slices that take turns with everybody else's.
+
+    BatcherError
+    +-- QueueFullError        no room now; `retry_after` says when there should be
+    +-- RequestTooLargeError  more images than the whole queue holds
+    +-- DeadlineError         the time was up before every image was computed
+    +-- InferenceError        the graph failed on this request's images
+    +-- BatcherClosedError    closing, or its worker died
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, Executor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from service.metrics import Metrics
+
+Arrays = dict[str, np.ndarray]
+log = logging.getLogger(__name__)
+
+
+class BatcherError(Exception):
+    """Why a request got no result."""
+
+
+class QueueFullError(BatcherError):
+    """No room now."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(f"the queue is full; retry in {retry_after:.1f} s")
+        self.retry_after = retry_after
+
+
+class RequestTooLargeError(BatcherError):
+    """More images than the whole queue holds."""
+
+
+class DeadlineError(BatcherError):
+    """The time was up."""
+
+
+class InferenceError(BatcherError):
+    """The graph failed on this request's images."""
+
+
+class BatcherClosedError(BatcherError):
+    """Closing, or its worker died."""
+
+
+def buckets(max_batch: int) -> list[int]:
+    """Batch sizes that are ever run: powers of two, then `max_batch` itself."""
+    sizes = [1]
+    while sizes[-1] * 2 < max_batch:
+        sizes.append(sizes[-1] * 2)
+    return sizes if max_batch == 1 else [*sizes, max_batch]
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A request's outputs, one row for each input row, and its seconds in the queue and from there to the end."""
+
+    outputs: Arrays
+    queue_seconds: float
+    infer_seconds: float
+
+
+@dataclass(eq=False)
+class _Job:
+    """One request: `taken` of its `count` images are in batches, `done` of them computed."""
+
+    inputs: Arrays
+    count: int
+    future: asyncio.Future[Computed]
+    enqueued: float
+    started: float = 0.0
+    taken: int = 0
+    done: int = 0
+    outputs: Arrays = field(default_factory=dict)
+
+    @property
+    def waiting(self) -> int:
+        return self.count - self.taken
+
+
+@dataclass(frozen=True)
+class _Slice:
+    job: _Job
+    start: int
+    stop: int
+
+    def inputs(self) -> Arrays:
+        return {name: array[self.start : self.stop] for name, array in self.job.inputs.items()}
+
+
+class Batcher:
+    """Batches for one graph. `run` maps input arrays to output arrays, row by row, and is called from `executor`.
+
+    `workers` calls of `run` may be under way at once, each with at most `max_batch` rows, padded to a bucket;
+    at most `capacity` images wait. Create and use it on one event loop.
+    """
+
+    def __init__(
+        self,
+        graph: str,
+        run: Callable[[Arrays], Arrays],
+        executor: Executor,
+        metrics: Metrics,
+        *,
+        max_batch: int,
+        capacity: int,
+        workers: int,
+    ) -> None:
+        self.graph, self._run, self._executor, self._metrics = graph, run, executor, metrics
+        self._buckets, self._capacity, self._workers = buckets(max_batch), capacity, workers
+        self._jobs: deque[_Job] = deque()
+        self._waiting = 0
+        self._running: set[asyncio.Task[None]] = set()
+        self._seconds_per_image = 0.002  # a guess until the first batch has been measured
+        self._closed = False
+        self.failure: BaseException | None = None
+        metrics.queue_capacity.labels(graph).set(capacity)
+        metrics.queue_images.labels(graph).set(0)
+
+    async def submit(self, inputs: Arrays, timeout: float) -> Computed:
+        """Compute every row of `inputs` (arrays of equal length) within `timeout` seconds.
+
+        Raises the BatcherErrors above. Cancelling the caller withdraws what has not reached a batch.
+        """
+        count = len(next(iter(inputs.values())))
+        self._admit(count)
+        loop = asyncio.get_running_loop()
+        job = _Job(inputs, count, loop.create_future(), time.perf_counter())
+        self._jobs.append(job)
+        self._count(count)
+        self._dispatch()
+        try:
+            async with asyncio.timeout(timeout):
+                return await job.future
+        except TimeoutError:
+            raise DeadlineError(f"{timeout:g} s passed before the result was ready") from None
+        finally:
+            self._withdraw(job)
+
+    async def close(self) -> None:
+        """Refuse new requests and wait for those admitted."""
+        self._closed = True
+        while self._running:
+            await asyncio.wait(self._running)
+
+    def _admit(self, count: int) -> None:
+        if self._closed or self.failure is not None:
+            raise BatcherClosedError(f"the {self.graph} batcher is closed")
+        if count > self._capacity:
+            raise RequestTooLargeError(f"{count} images in one request; the queue holds {self._capacity}")
+        if self._waiting + count > self._capacity:
+            self._metrics.rejected.labels("queue_full").inc()
+            raise QueueFullError(self._waiting * self._seconds_per_image / self._workers)
+
+    def _count(self, change: int) -> None:
+        self._waiting += change
+        self._metrics.queue_images.labels(self.graph).set(self._waiting)
+
+    def _withdraw(self, job: _Job) -> None:
+        if job.waiting:
+            self._jobs.remove(job)
+            self._count(-job.waiting)
+            job.taken = job.count
+
+    def _dispatch(self) -> None:
+        while self._jobs and len(self._running) < self._workers:
+            task = asyncio.get_running_loop().create_task(self._execute(self._take()))
+            self._running.add(task)
+            task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._die(task.exception())
+        elif self.failure is None:
+            self._dispatch()
+
+    def _take(self) -> list[_Slice]:
+        """The next batch: everybody waiting gets an equal share, then what is left over goes round again."""
+        room, slices = self._buckets[-1], []
+        while room and self._jobs:
+            share = max(1, room // len(self._jobs))
+            for _ in range(min(room, len(self._jobs))):
+                job = self._jobs.popleft()
+                taken = min(share, job.waiting, room)
+                if job.taken == 0:
+                    job.started = time.perf_counter()
+                    self._metrics.queue_wait.labels(self.graph).observe(job.started - job.enqueued)
+                slices.append(_Slice(job, job.taken, job.taken + taken))
+                job.taken += taken
+                room -= taken
+                self._count(-taken)
+                if job.waiting:
+                    self._jobs.append(job)
+        return slices
+
+    async def _execute(self, slices: list[_Slice]) -> None:
+        try:
+            outputs = await self._call(slices)
+        except BaseException as exc:
+            if isinstance(exc, Exception) and not isinstance(exc, BrokenExecutor):
+                await self._isolate(slices, exc)
+                return
+            # No thread is left to run anything: these requests fail now, and the batcher with them.
+            for part in slices:
+                self._fail(part.job, BatcherClosedError(f"the {self.graph} worker died"))
+            raise
+        self._deliver(slices, outputs)
+
+    async def _isolate(self, slices: list[_Slice], exc: Exception) -> None:
+        """A batch failed: run its requests one by one, so that only the guilty ones fail."""
+        self._metrics.inference_errors.labels(type(exc).__name__).inc()
+        log.error("a batch of %d slices failed in the %s graph", len(slices), self.graph, exc_info=exc)
+        if len(slices) == 1:
+            self._fail(slices[0].job, InferenceError(f"the {self.graph} graph failed"))
+            return
+        for single in slices:
+            await self._execute([single])
+
+    async def _call(self, slices: list[_Slice]) -> Arrays:
+        size = sum(s.stop - s.start for s in slices)
+        bucket = next(b for b in self._buckets if b >= size)
+        started = time.perf_counter()
+        loop = asyncio.get_running_loop()
+        outputs = await loop.run_in_executor(self._executor, _padded_run, self._run, slices, bucket)
+        seconds = time.perf_counter() - started
+        self._seconds_per_image += 0.1 * (seconds / size - self._seconds_per_image)
+        self._metrics.observe_batch(self.graph, size, bucket, seconds)
+        return outputs
+
+    def _deliver(self, slices: list[_Slice], outputs: Arrays) -> None:
+        offset = 0
+        for part in slices:
+            job, size = part.job, part.stop - part.start
+            for name, array in outputs.items():
+                whole = job.outputs.setdefault(name, np.empty((job.count, *array.shape[1:]), array.dtype))
+                whole[part.start : part.stop] = array[offset : offset + size]
+            offset += size
+            job.done += size
+            if job.done == job.count and not job.future.done():
+                seconds = time.perf_counter() - job.started
+                job.future.set_result(Computed(job.outputs, job.started - job.enqueued, seconds))
+
+    def _fail(self, job: _Job, exc: BatcherError) -> None:
+        self._withdraw(job)
+        if not job.future.done():
+            job.future.set_exception(exc)
+
+    def _die(self, exc: BaseException) -> None:
+        """The worker cannot go on. Nobody is left waiting; liveness reports `failure`."""
+        self.failure = exc
+        log.critical("the %s batcher died", self.graph, exc_info=exc)
+        for job in list(self._jobs):
+            self._fail(job, BatcherClosedError(f"the {self.graph} worker died"))
+
+
+def _padded_run(run: Callable[[Arrays], Arrays], slices: list[_Slice], bucket: int) -> Arrays:
+    """In the worker thread: concatenate, pad by repeating the last row, run, and cut the padding off."""
+    parts = [part.inputs() for part in slices]
+    inputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    size = len(next(iter(inputs.values())))
+    if bucket > size:
+        inputs = {
+            name: np.concatenate([array, np.repeat(array[-1:], bucket - size, axis=0)])
+            for name, array in inputs.items()
+        }
+    return {name: array[:size] for name, array in run(inputs).items()}

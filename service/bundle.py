@@ -1,0 +1,233 @@
+"""The bundle: the only contract between training and serving. One schema, read here and written by `export`.
+
+bundles/<name>/
+    manifest.json  encoder.onnx  decoder.onnx  MODEL_CARD.md  samples.png
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+GRAPHS = ("encoder.onnx", "decoder.onnx")
+REQUIRED_FILES = (*GRAPHS, "MODEL_CARD.md", "samples.png")
+
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class BundleError(ValueError):
+    """A bundle that is refused; the message names the file and the broken rule."""
+
+    def __init__(self, path: Path, rule: str) -> None:
+        super().__init__(f"{path}: {rule}")
+        self.path, self.rule = path, rule
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FaceFrame(_Part):
+    """How a face sits in the model's picture. Boxes and points in pixels of the aligned picture."""
+
+    image_size: int = Field(ge=1, description="side of the model's square picture")
+    aligned_size: tuple[int, int] = Field(description="width and height of an aligned picture")
+    crop_box: tuple[float, float, float, float] = Field(description="left, top, right, bottom")
+    landmarks: list[tuple[float, float]] = Field(
+        min_length=5, max_length=5, description="left eye, right eye, nose, left and right mouth corner"
+    )
+
+    @model_validator(mode="after")
+    def _box_is_square(self) -> FaceFrame:
+        left, top, right, bottom = self.crop_box
+        if not (right > left and bottom > top and abs((right - left) - (bottom - top)) < 1e-6):
+            raise ValueError(f"crop_box {self.crop_box} must be a square with a positive side")
+        return self
+
+
+class Attribute(_Part):
+    """One attribute, in the order of the graphs' vectors."""
+
+    name: _Name
+    description: str
+    group: str | None = Field(default=None, description="attributes of a group exclude each other")
+    gain: float = Field(gt=0, description="calibration of the latent step; already inside the graphs")
+    sensitive: bool = False
+
+
+class SamplingPrior(_Part):
+    """Gaussians fitted to the training set, from which faces are generated.
+
+    `latent_mean` [Z] and `latent_cholesky` (lower triangle, row i has i + 1 values) describe the aggregate posterior
+    of the residual latent; `attribute_mean` [K] and `attribute_covariance` [K][K] the labels in -1..1.
+    """
+
+    latent_mean: list[float]
+    latent_cholesky: list[list[float]]
+    attribute_mean: list[float]
+    attribute_covariance: list[list[float]]
+
+
+class Tensor(_Part):
+    """A graph input or output; the batch axis is the string "N"."""
+
+    name: str
+    dtype: Literal["uint8", "float32"]
+    shape: list[int | Literal["N"]]
+
+
+class FileEntry(_Part):
+    """A file of the bundle; `inputs` and `outputs` only for graphs."""
+
+    sha256: _Sha256
+    bytes: int = Field(ge=0)
+    inputs: list[Tensor] = []
+    outputs: list[Tensor] = []
+
+
+class Parity(_Part):
+    """Largest differences between torch and ONNX Runtime, measured at export on `batches`."""
+
+    batches: list[int]
+    tolerance: dict[str, float]
+    max_error: dict[str, float]
+
+
+class Training(_Part):
+    """Where the weights come from, so that they can be made again."""
+
+    config: dict[str, JsonValue]
+    epochs: float
+    seed: int
+    data_sha256: _Sha256
+    command: str
+    source_commit: str
+
+
+class Manifest(_Part):
+    """Everything there is to know about a bundle; nothing about a model is configured anywhere else."""
+
+    schema_version: Literal[1]
+    name: _Name
+    version: _Name
+    description: str
+    weights_licence: str
+    frame: FaceFrame
+    latent_size: int = Field(ge=1)
+    attributes: list[Attribute] = Field(min_length=1)
+    prior: SamplingPrior
+    files: dict[str, FileEntry]
+    parity: dict[str, Parity]
+    training: Training
+    evaluation: dict[str, JsonValue]
+
+    @property
+    def attribute_names(self) -> list[str]:
+        return [attribute.name for attribute in self.attributes]
+
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> Manifest:
+        names, latent, count = self.attribute_names, self.latent_size, len(self.attributes)
+        if len(set(names)) != count:
+            raise ValueError("attributes: a name stands twice")
+        prior = self.prior
+        if len(prior.latent_mean) != latent or [len(r) for r in prior.latent_cholesky] != list(range(1, latent + 1)):
+            raise ValueError(f"prior: latent_mean and latent_cholesky must describe {latent} dimensions")
+        if len(prior.attribute_mean) != count or [len(r) for r in prior.attribute_covariance] != [count] * count:
+            raise ValueError(f"prior: attribute_mean and attribute_covariance must describe {count} attributes")
+        if missing := [name for name in REQUIRED_FILES if name not in self.files]:
+            raise ValueError(f"files: {missing[0]} is not listed")
+        for graph, (inputs, outputs) in graph_interfaces(self.frame.image_size, latent, count).items():
+            entry = self.files[graph]
+            if entry.inputs != inputs or entry.outputs != outputs:
+                raise ValueError(f"files.{graph}: inputs or outputs differ from what the sizes above imply")
+        return self
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle: every listed file is present and has the listed hash."""
+
+    directory: Path
+    manifest: Manifest
+
+    @property
+    def identity(self) -> str:
+        """`name@version`, as responses and metrics show it."""
+        return f"{self.manifest.name}@{self.manifest.version}"
+
+    def path(self, name: str) -> Path:
+        return self.directory / name
+
+
+def graph_interfaces(
+    image_size: int, latent_size: int, attributes: int
+) -> dict[str, tuple[list[Tensor], list[Tensor]]]:
+    """Inputs and outputs of each graph file for a model of these sizes."""
+    image = Tensor(name="image", dtype="uint8", shape=["N", image_size, image_size, 3])
+    known = Tensor(name="attributes", dtype="float32", shape=["N", attributes])
+    estimates = known.model_copy(update={"name": "attribute_estimates"})
+    latent = Tensor(name="latent", dtype="float32", shape=["N", latent_size])
+    mean, log_variance = (latent.model_copy(update={"name": name}) for name in ("mean", "log_variance"))
+    return {
+        "encoder.onnx": ([image, known], [mean, log_variance, estimates]),
+        "decoder.onnx": ([latent, known], [image]),
+    }
+
+
+def sha256_file(path: Path) -> str:
+    """Hex digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read and check `manifest.json` alone. Raises BundleError."""
+    path = Path(directory) / MANIFEST
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        raise BundleError(path, "is missing; a bundle must have a manifest") from exc
+    except (OSError, ValueError) as exc:
+        raise BundleError(path, "is not readable JSON") from exc
+    version = values.get("schema_version") if isinstance(values, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise BundleError(
+            path, f"schema_version {version} is newer than {SCHEMA_VERSION}, the newest this service reads; upgrade it"
+        )
+    try:
+        return Manifest.model_validate(values)
+    except ValidationError as exc:
+        raise BundleError(path, "; ".join(_explain(error) for error in exc.errors()[:5])) from exc
+
+
+def load(directory: Path) -> Bundle:
+    """Read a bundle and verify every file against the manifest. Raises BundleError."""
+    directory = Path(directory)
+    manifest = read_manifest(directory)
+    for name, entry in manifest.files.items():
+        path = directory / name
+        if path.name != name or not path.is_file():
+            raise BundleError(path, "is listed in the manifest and missing")
+        if path.stat().st_size != entry.bytes:
+            raise BundleError(path, f"has {path.stat().st_size} bytes; the manifest says {entry.bytes}")
+        if sha256_file(path) != entry.sha256:
+            raise BundleError(path, "its sha256 differs from the manifest's; the file was changed or damaged")
+    return Bundle(directory, manifest)
+
+
+def _explain(error: dict) -> str:
+    location = ".".join(str(part) for part in error["loc"]) or "manifest"
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {location!r}"
+    if error["type"] == "missing":
+        return f"the key {location!r} is missing"
+    return f"{location}: {error['msg']}"

@@ -1,0 +1,64 @@
+"""Prometheus metrics: one object that owns them all, on a registry that is passed in."""
+
+from __future__ import annotations
+
+import platform
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
+
+# Seconds. A stage takes from some ten microseconds to a second, a request from a millisecond to half a minute.
+_STAGE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+_REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+# A second time series beside every counter, for the rare reader that wants start times, is not worth its storage.
+disable_created_metrics()
+
+
+class Metrics:
+    """Everything the service counts; `docs/operations.md` lists it in one table that a test compares with this."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+
+        def counter(name: str, text: str, labels: tuple[str, ...]) -> Counter:
+            return Counter(f"facet_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
+            return Gauge(f"facet_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(f"facet_{name}", text, labels, buckets=buckets, registry=registry)
+
+        self.requests = counter("requests", "Requests answered, by route and status code.", ("endpoint", "code"))
+        self.rejected = counter("requests_rejected", "Requests refused before any work, by reason.", ("reason",))
+        self.images = counter("images", "Faces encoded, generated or edited.", ("operation",))
+        self.batches = counter("batches", "Batches run.", ("graph",))
+        self.padding = counter("batch_padding_images", "Rows added to fill a batch up to its bucket.", ("graph",))
+        self.inference_errors = counter("inference_errors", "Batches that failed, by exception type.", ("kind",))
+        self.request_duration = histogram(
+            "request_duration_seconds", "From first byte to last, by route.", ("endpoint",), _REQUEST_BUCKETS
+        )
+        self.stage_duration = histogram("stage_duration_seconds", "One stage of a request.", ("stage",), _STAGE_BUCKETS)
+        self.queue_wait = histogram(
+            "queue_wait_seconds", "From admission to the first batch.", ("graph",), _STAGE_BUCKETS
+        )
+        self.batch_images = histogram("batch_images", "Images in a batch, without padding.", ("graph",), _BATCH_BUCKETS)
+        self.batch_duration = histogram("batch_duration_seconds", "One batch in the graph.", ("graph",), _STAGE_BUCKETS)
+        self.in_flight = gauge("requests_in_flight", "Requests being answered.")
+        self.queue_images = gauge("queue_images", "Images waiting.", ("graph",))
+        self.queue_capacity = gauge("queue_capacity_images", "Images that may wait.", ("graph",))
+        self.model_ready = gauge("model_ready", "1 while the model can answer.", ("model",))
+        self.build_info = Info("facet_build", "Version of the service.", registry=registry)
+        self.model_info = Info("facet_model", "Loaded models.", ("model",), registry=registry)
+
+    def observe_batch(self, graph: str, size: int, bucket: int, seconds: float) -> None:
+        """Count one batch of `size` images run as `bucket` rows in `seconds`."""
+        self.batches.labels(graph).inc()
+        self.padding.labels(graph).inc(bucket - size)
+        self.batch_images.labels(graph).observe(size)
+        self.batch_duration.labels(graph).observe(seconds)
+
+    def describe_build(self, version: str) -> None:
+        """Fill `facet_build_info`."""
+        self.build_info.info({"version": version, "python": platform.python_version()})

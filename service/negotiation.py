@@ -1,0 +1,50 @@
+"""Content negotiation: which representation of pictures a client wants (RFC 9110, section 12.5.1)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from service.problems import Problem
+
+Representation = Literal["png", "jpeg", "webp", "json"]
+
+# In order of the server's preference, for ties and wildcards.
+MEDIA_TYPES: dict[Representation, str] = {
+    "png": "image/png",
+    "jpeg": "image/jpeg",
+    "webp": "image/webp",
+    "json": "application/json",
+}
+
+
+def choose(accept: str) -> Representation:
+    """The best representation for an `Accept` header; an empty one accepts anything. Raises a 406 Problem."""
+    ranges = [_parse(part) for part in accept.split(",") if part.strip()] or [("*/*", 1.0)]
+    ranked = [
+        (_quality(media_type, ranges), -place, name) for place, (name, media_type) in enumerate(MEDIA_TYPES.items())
+    ]
+    quality, _, name = max(ranked)
+    if quality <= 0:
+        offered = ", ".join(MEDIA_TYPES.values())
+        error = {"field": "Accept", "value": accept[:200], "rule": f"must accept one of {offered}"}
+        raise Problem(406, f"Accept {accept[:200]!r} allows none of {offered}", [error])
+    return name
+
+
+def _parse(part: str) -> tuple[str, float]:
+    media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
+    for parameter in parameters:
+        key, _, value = parameter.partition("=")
+        if key.strip() == "q":
+            try:
+                return media_range, min(1.0, max(0.0, float(value)))
+            except ValueError:
+                return media_range, 0.0
+    return media_range, 1.0
+
+
+def _quality(media_type: str, ranges: list[tuple[str, float]]) -> float:
+    """The quality of the most specific range that matches."""
+    specificity = {media_type: 2, f"{media_type.partition('/')[0]}/*": 1, "*/*": 0}
+    matches = [(specificity[media_range], quality) for media_range, quality in ranges if media_range in specificity]
+    return max(matches)[1] if matches else 0.0

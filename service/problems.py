@@ -1,0 +1,130 @@
+"""Every error as RFC 9457 `application/problem+json`: it names the field, the value and the rule."""
+
+from __future__ import annotations
+
+import http
+import json
+import math
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from service.batcher import BatcherClosedError, DeadlineError, InferenceError, QueueFullError, RequestTooLargeError
+from service.images import ImageError
+
+MEDIA_TYPE = "application/problem+json"
+_LONGEST_VALUE = 200
+
+
+class Problem(Exception):
+    """An error that a client can understand.
+
+    `errors` lists what is wrong, each with `field`, `rule`, usually `value`, and sometimes `suggestions`.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        errors: list[dict[str, Any]] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.errors, self.headers = status, detail, errors or [], headers or {}
+
+
+def invalid(field: str, value: Any, rule: str, suggestions: list[str] | None = None) -> Problem:
+    """A 422 about one field."""
+    error: dict[str, Any] = {"field": field, "value": shown(value), "rule": rule}
+    if suggestions:
+        error["suggestions"] = suggestions
+    hint = f"; did you mean {' or '.join(suggestions)}?" if suggestions else ""
+    return Problem(422, f"{field}: {rule}{hint}", [error])
+
+
+def shown(value: Any) -> Any:
+    """A value as a problem may carry it: JSON-safe and short."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+
+
+def from_validation(errors: list[Any]) -> Problem:
+    """Pydantic's errors as one 422, or 400 where the body is no JSON at all."""
+    if errors and errors[0]["type"] == "json_invalid":
+        return Problem(400, "the body is not valid JSON", [{"field": "body", "rule": "must be JSON"}])
+    listed = []
+    for error in errors:
+        # The leading "body" or "query" says where FastAPI looked, not what the client called it.
+        location = [str(part) for part in error["loc"] if part not in ("body", "query", "path")]
+        missing = error["type"] == "missing"
+        listed.append(
+            {"field": ".".join(location) or "body", "rule": "is required" if missing else error["msg"]}
+            | ({} if missing else {"value": shown(error.get("input"))})
+        )
+    detail = "; ".join(f"{error['field']}: {error['rule']}" for error in listed[:3])
+    return Problem(422, detail, listed)
+
+
+def translate(exc: Exception) -> Problem:
+    """Any exception as a problem; what is not meant for clients becomes a bare 500."""
+    match exc:
+        case Problem():
+            return exc
+        case ImageError():
+            return Problem(exc.status, str(exc), [{"field": "image", "rule": str(exc)}])
+        case RequestValidationError() | ValidationError():
+            return from_validation(list(exc.errors()))
+        case QueueFullError():
+            seconds = str(max(1, math.ceil(exc.retry_after)))
+            return Problem(429, f"the queue is full; try again in {seconds} s", headers={"Retry-After": seconds})
+        case RequestTooLargeError():
+            return Problem(413, str(exc))
+        case DeadlineError():
+            return Problem(504, str(exc))
+        case BatcherClosedError():
+            return Problem(503, "the service is shutting down or reloading this model", headers={"Retry-After": "1"})
+        case InferenceError():
+            return Problem(500, "the model failed on this input")
+        case HTTPException():
+            return Problem(exc.status_code, str(exc.detail), headers=dict(exc.headers or {}))
+        case _:
+            return Problem(500, "an unexpected error; the log has it under this request id")
+
+
+def response(problem: Problem, request_id: str) -> Response:
+    """The problem as an HTTP response."""
+    body = {
+        "type": "about:blank",
+        "title": http.HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "detail": problem.detail,
+        "request_id": request_id,
+    }
+    if problem.errors:
+        body["errors"] = problem.errors
+    content = json.dumps(body, allow_nan=False, ensure_ascii=True)
+    return Response(content, problem.status, headers=problem.headers, media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every exception that reaches the application with a problem."""
+
+    async def answer(request: Request, exc: Exception) -> Response:
+        return response(translate(exc), request.state.call.request_id)
+
+    expected = (
+        Problem, ImageError, RequestValidationError, ValidationError, HTTPException,
+        QueueFullError, RequestTooLargeError, DeadlineError, BatcherClosedError, InferenceError,
+    )  # fmt: skip
+    for kind in expected:
+        app.add_exception_handler(kind, answer)

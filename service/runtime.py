@@ -1,0 +1,161 @@
+"""Graphs that run: ONNX Runtime on CUDA or the CPU, and a fake with the same interface for tests."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from service.bundle import Bundle, BundleError, Manifest, graph_interfaces
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+Arrays = dict[str, np.ndarray]
+
+
+class RuntimeUnavailableError(RuntimeError):
+    """No inference runtime, or not on the device that was asked for; the message says what to install."""
+
+
+class Runtime(Protocol):
+    """The two graphs of a bundle. Both take and give arrays as the manifest describes, and may run in any thread."""
+
+    device: str
+    workers: int
+
+    def encoder(self, inputs: Arrays) -> Arrays: ...
+
+    def decoder(self, inputs: Arrays) -> Arrays: ...
+
+
+RuntimeFactory = Callable[[Bundle, Settings], Runtime]
+
+
+def require_onnxruntime():
+    """The `onnxruntime` module. Raises RuntimeUnavailableError, naming both extras, where it is not installed."""
+    try:
+        import onnxruntime
+    except ImportError as exc:
+        raise RuntimeUnavailableError(
+            "no inference runtime is installed: install Facet with the extra `cpu` (pip install 'facet[cpu]') "
+            "or, for NVIDIA GPUs, the extra `gpu` (pip install 'facet[gpu]'), never both"
+        ) from exc
+    return onnxruntime
+
+
+class OnnxRuntime:
+    """Sessions for one bundle.
+
+    On a CPU every session runs single-threaded and `workers` batches run beside each other: measured, two workers of
+    one thread do a third more images than one worker of two threads. A session may be used by many threads.
+    """
+
+    def __init__(self, bundle: Bundle, settings: Settings) -> None:
+        self._onnxruntime = require_onnxruntime()
+        self.device = self._choose_device(settings.device)
+        default_workers = 1 if self.device == "cuda" else os.cpu_count() or 1
+        self.workers = settings.workers or default_workers
+        self._encoder = self._session(bundle, "encoder.onnx", settings.device)
+        self._decoder = self._session(bundle, "decoder.onnx", settings.device)
+
+    def encoder(self, inputs: Arrays) -> Arrays:
+        return self._run(self._encoder, inputs)
+
+    def decoder(self, inputs: Arrays) -> Arrays:
+        return self._run(self._decoder, inputs)
+
+    @staticmethod
+    def _run(session, inputs: Arrays) -> Arrays:
+        names = [output.name for output in session.get_outputs()]
+        return dict(zip(names, session.run(names, inputs), strict=True))
+
+    def _choose_device(self, wanted: str) -> str:
+        offered = "CUDAExecutionProvider" in self._onnxruntime.get_available_providers()
+        if wanted == "cuda" and not offered:
+            raise RuntimeUnavailableError(
+                "FACET_DEVICE=cuda: this onnxruntime has no CUDA; install the extra `gpu` and not `cpu`"
+            )
+        if wanted == "cpu" or not offered:
+            return "cpu"
+        self._onnxruntime.preload_dlls()
+        return "cuda"
+
+    def _session(self, bundle: Bundle, name: str, wanted: str):
+        options = self._onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if self.device == "cpu":
+            options.intra_op_num_threads = 1
+            providers: list = ["CPUExecutionProvider"]
+        else:
+            # Exhaustive search would stall for seconds on each new batch size.
+            providers = [("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}), "CPUExecutionProvider"]
+        try:
+            session = self._onnxruntime.InferenceSession(str(bundle.path(name)), options, providers=providers)
+        except Exception as exc:  # onnxruntime raises its own types, which are not public
+            raise BundleError(bundle.path(name), "onnxruntime cannot load this graph") from exc
+        self._check_device(session, wanted)
+        _check_interface(bundle, name, session)
+        return session
+
+    def _check_device(self, session, wanted: str) -> None:
+        """onnxruntime falls back to the CPU silently: ask the session where it really runs."""
+        if self.device == "cpu" or session.get_providers()[0] == "CUDAExecutionProvider":
+            return
+        if wanted == "cuda":
+            raise RuntimeUnavailableError("FACET_DEVICE=cuda: the session fell back to the CPU; is there a GPU?")
+        log.warning("CUDA is installed and cannot be used; running on the CPU")
+        self.device, self.workers = "cpu", max(self.workers, 1)
+
+
+def _check_interface(bundle: Bundle, name: str, session) -> None:
+    """The graph's own inputs and outputs must be those of the manifest."""
+    types = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
+    entry = bundle.manifest.files[name]
+    for kind, found, expected in (
+        ("input", session.get_inputs(), entry.inputs),
+        ("output", session.get_outputs(), entry.outputs),
+    ):
+        actual = [(node.name, types.get(node.type, node.type), list(node.shape[1:])) for node in found]
+        listed = [(tensor.name, tensor.dtype, list(tensor.shape[1:])) for tensor in expected]
+        if actual != listed:
+            raise BundleError(bundle.path(name), f"its {kind}s are {actual}; the manifest says {listed}")
+
+
+def warm(runtime: Runtime, manifest: Manifest, sizes: list[int]) -> None:
+    """Run every batch size once, the largest first, so that no request pays for a first time."""
+    dtypes = {"uint8": np.uint8, "float32": np.float32}
+    interfaces = graph_interfaces(manifest.frame.image_size, manifest.latent_size, len(manifest.attributes))
+    for name, run in (("encoder.onnx", runtime.encoder), ("decoder.onnx", runtime.decoder)):
+        for size in sorted(sizes, reverse=True):
+            run({t.name: np.zeros((size, *t.shape[1:]), dtypes[t.dtype]) for t in interfaces[name][0]})
+
+
+@dataclass
+class FakeRuntime:
+    """A runtime without a model, for testing the API: arithmetic that a test can redo by hand.
+
+    The encoder's mean holds the picture's average level, everywhere; unknown attributes are estimated as 0.25. The
+    decoder paints one flat colour: 128 + 100 * the first attribute, plus the first latent value.
+    """
+
+    manifest: Manifest
+    device: str = "fake"
+    workers: int = 2
+
+    def encoder(self, inputs: Arrays) -> Arrays:
+        image, attributes = inputs["image"], inputs["attributes"]
+        level = image.astype(np.float32).mean(axis=(1, 2, 3))
+        mean = np.repeat(level[:, None], self.manifest.latent_size, axis=1)
+        estimates = np.where(np.isnan(attributes), np.float32(0.25), attributes)
+        return {"mean": mean, "log_variance": np.zeros_like(mean), "attribute_estimates": estimates}
+
+    def decoder(self, inputs: Arrays) -> Arrays:
+        size = self.manifest.frame.image_size
+        level = 128 + 100 * inputs["attributes"][:, 0] + inputs["latent"][:, 0]
+        flat = level.round().clip(0, 255).astype(np.uint8)
+        return {"image": np.broadcast_to(flat[:, None, None, None], (len(flat), size, size, 3)).copy()}

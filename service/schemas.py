@@ -1,0 +1,181 @@
+"""What requests may say and responses do say; the OpenAPI document is made from these."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+MAX_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exact
+
+
+def _from_text(value: Any) -> Any:
+    """Form fields and query parameters carry structured values as JSON text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError("must be JSON") from None
+
+
+def _number_from_text(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return value
+
+
+Number = Annotated[float, Field(strict=True)]
+Attributes = Annotated[
+    dict[str, Number | None] | list[Number | None],
+    BeforeValidator(_from_text),
+    Field(
+        description="attribute values, -1 absent .. +1 present (up to 2 exaggerates): by name, or the whole vector in "
+        "the model's order; null where unknown",
+        examples=[{"Smiling": 1, "Eyeglasses": -1}],
+    ),
+]
+Vector = Annotated[list[Number], BeforeValidator(_from_text)]
+Vectors = Annotated[list[Vector], BeforeValidator(_from_text)]
+Scalar = Annotated[float, BeforeValidator(_number_from_text), Field(allow_inf_nan=False)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(default=None, description="name of a loaded bundle; the default one if left out")
+
+
+class _Pictures(_Request):
+    format: Literal["png", "jpeg", "webp"] = Field(
+        default="png", description="of the pictures inside a JSON response; otherwise `Accept` decides"
+    )
+    quality: int = Field(default=90, ge=1, le=100, description="for JPEG and WebP")
+
+
+class EncodeRequest(_Request):
+    """Parameters of encode; the picture comes beside them."""
+
+    attributes: Attributes | None = Field(default=None, description="what is known of the face; the rest is estimated")
+
+
+class GenerateRequest(_Pictures):
+    """Parameters of generate."""
+
+    attributes: Attributes = Field(default_factory=dict)
+    count: int = Field(default=1, ge=1, description="number of faces")
+    seed: int | None = Field(default=None, ge=0, le=MAX_SEED, description="the same seed gives the same faces")
+    temperature: Scalar = Field(default=1.0, ge=0, le=2, description="spread of the faces; 0 gives the mean face")
+    latents: Vectors | None = Field(
+        default=None, min_length=1, description="explicit latents instead of drawn ones; sets the count"
+    )
+
+
+class EditRequest(_Pictures):
+    """Parameters of edit; the picture comes beside them, or `latent` and `source_attributes` replace it."""
+
+    attributes: Attributes
+    strength: Scalar = Field(default=1.0, ge=0, le=2, description="0 changes nothing, 1 goes all the way, 2 beyond")
+    output: Literal["face"] = Field(default="face", description="`face`: the edited face as the model draws it")
+    latent: Vector | None = Field(default=None, description="of a face that was encoded before")
+    source_attributes: Attributes | None = Field(
+        default=None,
+        description="what the face shows before the edit; estimated from a picture if left out, required with a latent",
+    )
+
+
+class Face(BaseModel):
+    """One encoded face; `box` is left, top, right, bottom in pixels of the upright picture."""
+
+    box: tuple[float, float, float, float]
+    landmarks: list[tuple[float, float]] | None = Field(
+        description="left eye, right eye, nose, left and right mouth corner; null for a face that was framed already"
+    )
+    latent: list[float]
+    log_variance: list[float]
+    attributes: dict[str, float]
+
+
+class EncodeResponse(BaseModel):
+    """What a picture shows."""
+
+    model: str
+    width: int
+    height: int
+    faces: list[Face]
+
+
+class PictureResponse(BaseModel):
+    """One picture, base64-encoded."""
+
+    media_type: str
+    width: int
+    height: int
+    data: str
+    attributes: dict[str, float]
+
+
+class PicturesResponse(BaseModel):
+    """Pictures as JSON."""
+
+    model: str
+    seed: int | None = None
+    images: list[PictureResponse]
+
+
+class AttributeResponse(BaseModel):
+    """One attribute of a model."""
+
+    name: str
+    description: str
+    group: str | None
+    sensitive: bool
+
+
+class ModelResponse(BaseModel):
+    """A loaded model."""
+
+    name: str
+    version: str
+    description: str
+    default: bool
+    device: str
+    image_size: int
+    aligned_size: tuple[int, int]
+    latent_size: int
+    attributes: list[AttributeResponse]
+    weights_licence: str
+    evaluation: dict[str, Any]
+
+
+class ModelsResponse(BaseModel):
+    """Every loaded model."""
+
+    models: list[ModelResponse]
+
+
+class ProblemError(BaseModel):
+    """One thing that is wrong with a request."""
+
+    field: str
+    rule: str
+    value: Any = None
+    suggestions: list[str] = []
+
+
+class ProblemResponse(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    errors: list[ProblemError] = []
+
+
+class HealthResponse(BaseModel):
+    """`ok`, or what is wrong."""
+
+    status: str

@@ -1,0 +1,50 @@
+"""What an operator can set: one table of names, defaults and meanings, read from `FACET_...` variables."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "FACET_"
+
+
+class Settings(BaseSettings):
+    """Raises pydantic.ValidationError, naming the variable, for a value outside its range."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(default=8000, ge=0, le=65535, description="port to listen on")
+    bundles: Path = Field(default=Path("bundles"), description="directory that holds one directory per bundle")
+    default_model: str = Field(default="celeba64", description="bundle that answers requests that name no model")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="where sessions run; `cuda` refuses to start without, `auto` falls back to the CPU"
+    )
+    max_batch: int = Field(default=64, ge=1, le=1024, description="images in the largest batch")
+    queue_images: int = Field(default=512, ge=1, description="images that may wait for each graph; beyond that, 429")
+    workers: int = Field(
+        default=0, ge=0, description="batches that run at once for each graph; 0: one per core on a CPU, one on CUDA"
+    )
+    codec_threads: int = Field(
+        default_factory=lambda: max(2, os.cpu_count() or 2),
+        ge=1,
+        description="threads that decode and encode pictures; default: one per core, at least 2",
+    )
+    request_timeout: float = Field(default=30.0, gt=0, description="seconds a request may wait for inference, then 504")
+    max_body_bytes: int = Field(default=20_000_000, ge=1024, description="largest request body; larger ones get 413")
+    max_image_pixels: int = Field(default=32_000_000, ge=1, description="largest uploaded picture; larger ones get 413")
+    max_count: int = Field(default=64, ge=1, description="faces that one request may generate")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="verbosity of the log")
+
+
+def table() -> str:
+    """The settings as a Markdown table, in the order of the class."""
+    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default_factory else f"`{field.default}`"
+        rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(rows)

@@ -1,0 +1,94 @@
+"""How a picture and its parameters arrive: as a form, as raw bytes, or as JSON without a picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel
+from starlette.datastructures import UploadFile
+
+from service.problems import Problem, invalid
+
+IMAGE_FIELD = "image"
+_FORM = "multipart/form-data"
+_JSON = "application/json"
+# The last is what curl --data-binary says unless it is told otherwise.
+_RAW = ("application/octet-stream", "application/x-www-form-urlencoded", "")
+
+Parameters = TypeVar("Parameters", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A request's picture, if it has one, and its parameters by name, not yet validated."""
+
+    image: bytes | None
+    fields: dict[str, Any]
+
+    def parameters(self, schema: type[Parameters]) -> Parameters:
+        """The parameters checked against `schema`. Raises pydantic.ValidationError."""
+        return schema.model_validate(self.fields)
+
+
+async def read(request: Request) -> Upload:
+    """Read the body by its content type, and the query string.
+
+    A parameter may stand in the query or in the body, not in both. Raises Problem 400 for a malformed body, 415 for a
+    content type that is not accepted, 422 for a parameter given twice.
+    """
+    query = _once(request.query_params.multi_items())
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == _FORM:
+        upload = await _read_form(request)
+    elif kind == _JSON:
+        upload = Upload(None, await _read_json(request))
+    elif kind in _RAW or kind.startswith("image/"):
+        upload = Upload(await request.body() or None, {})
+    else:
+        rule = f"must be {_FORM} with a field {IMAGE_FIELD!r}, an image type, application/octet-stream or {_JSON}"
+        error = {"field": "Content-Type", "value": kind[:100], "rule": rule}
+        raise Problem(415, f"Content-Type {kind[:100]!r}: {rule}", [error])
+    for name in query:
+        if name in upload.fields:
+            raise invalid(name, query[name], "is given in the query and in the body; give it once")
+    return Upload(upload.image, query | upload.fields)
+
+
+async def _read_form(request: Request) -> Upload:
+    # Starlette turns a malformed form into a 400 that says what is wrong with it.
+    async with request.form(max_files=4, max_fields=50) as form:
+        image: bytes | None = None
+        fields: list[tuple[str, str]] = []
+        for name, value in form.multi_items():
+            if name == IMAGE_FIELD:
+                if image is not None:
+                    raise invalid(IMAGE_FIELD, "several", "may be given once")
+                if not isinstance(value, UploadFile):
+                    raise invalid(IMAGE_FIELD, value, "must be a file, with a file name")
+                image = await value.read()
+            elif isinstance(value, UploadFile):
+                raise invalid(name, value.filename, f"only {IMAGE_FIELD!r} may be a file")
+            else:
+                fields.append((name, value))
+        return Upload(image, _once(fields))
+
+
+async def _read_json(request: Request) -> dict[str, Any]:
+    try:
+        value = await request.json()
+    except (ValueError, RecursionError) as exc:  # UnicodeDecodeError is a ValueError
+        raise Problem(400, "the body is not valid JSON", [{"field": "body", "rule": "must be JSON"}]) from exc
+    if not isinstance(value, dict):
+        raise Problem(422, "the body must be a JSON object", [{"field": "body", "rule": "must be a JSON object"}])
+    return value
+
+
+def _once(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name, value in items:
+        if name in fields:
+            raise invalid(name, value, "may be given once")
+        fields[name] = value
+    return fields

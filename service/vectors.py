@@ -1,0 +1,164 @@
+"""Attribute vectors and latents: what a request says in JSON, as the arrays that the graphs take."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from service.bundle import Manifest, SamplingPrior
+from service.problems import invalid
+
+# -1 absent, +1 present; a little beyond is an exaggeration that decoders still draw.
+LIMIT = 2.0
+_LATENT_LIMIT = 1e3
+
+AttributeValues = Mapping[str, float | None] | Sequence[float | None]
+
+
+def attribute_vector(values: AttributeValues, manifest: Manifest, field: str = "attributes") -> np.ndarray:
+    """f32 [K] in manifest order, NaN for attributes that `values` leaves out or gives as null.
+
+    `values` is a mapping by name, or the whole vector. Raises a 422 Problem for an unknown name (with the closest known
+    ones), a wrong length, a value that is not finite or not within -2..2, or two attributes of one exclusive group
+    that are both set.
+    """
+    names = manifest.attribute_names
+    if isinstance(values, Mapping):
+        given = {_known(name, names, field): value for name, value in values.items()}
+    else:
+        if len(values) != len(names):
+            raise invalid(field, f"{len(values)} values", f"must have {len(names)} values, in the order of the model")
+        given = dict(zip(names, values, strict=True))
+    vector = np.full(len(names), np.nan, dtype=np.float32)
+    for name, value in given.items():
+        if value is not None:
+            vector[names.index(name)] = _within(value, f"{field}.{name}", LIMIT)
+    _refuse_contradictions(vector, manifest, field)
+    return vector
+
+
+def _known(name: str, names: list[str], field: str) -> str:
+    if name in names:
+        return name
+    folded = {known.lower(): known for known in names}
+    near = difflib.get_close_matches(name.lower(), list(folded), n=3, cutoff=0.5)
+    raise invalid(f"{field}.{name[:80]}", name, "is not an attribute of this model", [folded[n] for n in near])
+
+
+def _within(value: float, field: str, limit: float) -> float:
+    if not math.isfinite(value):
+        raise invalid(field, value, "must be a finite number")
+    if abs(value) > limit:
+        raise invalid(field, value, f"must lie between {-limit:g} and {limit:g}")
+    return value
+
+
+def _refuse_contradictions(vector: np.ndarray, manifest: Manifest, field: str) -> None:
+    first: dict[str, str] = {}
+    for attribute, value in zip(manifest.attributes, vector, strict=True):
+        if attribute.group and value > 0:
+            other = first.setdefault(attribute.group, attribute.name)
+            if other != attribute.name:
+                rule = (
+                    f"cannot be set together with {other}; attributes of the group {attribute.group} exclude each other"
+                )
+                raise invalid(f"{field}.{attribute.name}", float(value), rule)
+
+
+def edit_target(asked: np.ndarray, manifest: Manifest) -> np.ndarray:
+    """What an edit aims at, f32 [K]: `asked`, with the others of a group cleared when one of it is set."""
+    target = asked.copy()
+    groups = {a.group for a, value in zip(manifest.attributes, asked, strict=True) if a.group and value > 0}
+    for index, attribute in enumerate(manifest.attributes):
+        if attribute.group in groups and not asked[index] > 0:
+            target[index] = -1.0
+    return target
+
+
+def edited(shown: np.ndarray, target: np.ndarray, strength: float) -> np.ndarray:
+    """a + t (target - a) for `shown` f32 [N, K]; attributes that `target` f32 [K] leaves NaN stay as shown."""
+    return np.where(np.isnan(target), shown, shown + np.float32(strength) * (target - shown)).astype(np.float32)
+
+
+def latent_matrix(latents: Sequence[Sequence[float]], manifest: Manifest, field: str) -> np.ndarray:
+    """f32 [N, Z]. Raises a 422 Problem for a wrong length or a value that is not finite or beyond 1000."""
+    for row, latent in enumerate(latents):
+        if len(latent) != manifest.latent_size:
+            rule = f"must have {manifest.latent_size} values for this model"
+            raise invalid(f"{field}.{row}", f"{len(latent)} values", rule)
+        for place, value in enumerate(latent):
+            _within(value, f"{field}.{row}.{place}", _LATENT_LIMIT)
+    return np.asarray(latents, dtype=np.float32)
+
+
+class Sampler:
+    """Draws latents and attributes from a bundle's prior.
+
+    Each picture of a request has a random stream of its own, named by the seed and its place, so a picture does not
+    depend on how many are asked for.
+    """
+
+    def __init__(self, prior: SamplingPrior) -> None:
+        size = len(prior.latent_mean)
+        self._latent_mean = np.asarray(prior.latent_mean)
+        self._cholesky = np.zeros((size, size))
+        for i, row in enumerate(prior.latent_cholesky):
+            self._cholesky[i, : i + 1] = row
+        self._attribute_mean = np.asarray(prior.attribute_mean)
+        self._attribute_covariance = np.asarray(prior.attribute_covariance)
+
+    def latents(self, seed: int, count: int, temperature: float) -> np.ndarray:
+        """f32 [count, Z]; `temperature` scales the standard deviation, 0 gives the mean face."""
+        noise = np.stack([self._stream(seed, i).standard_normal(len(self._latent_mean)) for i in range(count)])
+        return (self._latent_mean + temperature * noise @ self._cholesky.T).astype(np.float32)
+
+    def attributes(self, asked: np.ndarray, seed: int, count: int, manifest: Manifest) -> np.ndarray:
+        """f32 [count, K]: `asked` f32 [K] with its NaNs drawn so that they go with what was asked.
+
+        The labels are taken to be jointly Gaussian, conditioned on the asked ones, and drawn values rounded to
+        absent or present: whoever asks for a moustache mostly gets men.
+        """
+        free = np.isnan(asked)
+        if not free.any():
+            return np.repeat(asked[None], count, axis=0)
+        mean, cholesky = self._conditional(edit_target(asked, manifest))
+        rows = np.repeat(edit_target(asked, manifest)[None], count, axis=0)
+        free = np.isnan(rows[0])
+        for i in range(count):
+            drawn = mean + cholesky @ self._stream(seed, i, 1).standard_normal(len(mean))
+            rows[i, free] = np.where(drawn > 0, 1.0, -1.0)
+            rows[i] = _settle_groups(rows[i], drawn, free, manifest)
+        return rows
+
+    def _conditional(self, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and Cholesky factor of the NaN attributes given the others (conditioning a Gaussian)."""
+        free = np.isnan(asked)
+        if not free.any():
+            return np.zeros(0), np.zeros((0, 0))
+        covariance = self._attribute_covariance
+        given_mean = self._attribute_mean[~free]
+        # The ridge keeps constant attributes from making the matrix singular.
+        inner = covariance[np.ix_(~free, ~free)] + 1e-3 * np.eye(len(given_mean))
+        weights = np.linalg.solve(inner, covariance[np.ix_(~free, free)]).T
+        mean = self._attribute_mean[free] + weights @ (asked[~free].clip(-1, 1) - given_mean)
+        rest = covariance[np.ix_(free, free)] - weights @ covariance[np.ix_(~free, free)]
+        return mean, np.linalg.cholesky(rest + 1e-3 * np.eye(int(free.sum())))
+
+    @staticmethod
+    def _stream(seed: int, place: int, kind: int = 0) -> np.random.Generator:
+        return np.random.default_rng([seed, place, kind])
+
+
+def _settle_groups(row: np.ndarray, drawn: np.ndarray, free: np.ndarray, manifest: Manifest) -> np.ndarray:
+    """Of a group's drawn attributes keep only the most strongly drawn one."""
+    score = np.full(len(row), np.inf)
+    score[free] = drawn
+    for group in {a.group for a in manifest.attributes if a.group}:
+        members = [i for i, a in enumerate(manifest.attributes) if a.group == group and row[i] > 0]
+        for index in members:
+            if free[index] and index != max(members, key=lambda i: score[i]):
+                row[index] = -1.0
+    return row

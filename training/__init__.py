@@ -1,0 +1,1 @@
+"""Training and evaluation: dataset -> model -> losses -> trainer -> evaluation. Owns torch."""

@@ -1,0 +1,225 @@
+"""python -m training {fit,judge,calibrate,evaluate,figures}"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from service import bundle as bundles
+from training import calibration, checkpoint, config, dataset, distributed, evaluation, figures, judge, prior
+from training.trainer import Trainer
+
+LAST = "last.pt"
+CALIBRATED = "calibrated.pt"
+
+
+def fit(arguments: argparse.Namespace) -> int:
+    """Train a preset into a run directory."""
+    settings = config.load(arguments.preset, arguments.set)
+    device = distributed.start()
+    index = dataset.read_index(arguments.data, settings.data.attributes, "train", settings.data.limit)
+    held_out = dataset.read_index(arguments.data, settings.data.attributes, "validation")
+    if distributed.rank() == 0:  # one process decodes, the others find the file
+        dataset.load_pixels(index, settings.data, arguments.cache, settings.data.shift)
+        dataset.load_pixels(held_out, settings.data, arguments.cache)
+    distributed.barrier()
+    trainer = Trainer(
+        settings,
+        index,
+        dataset.load_pixels(index, settings.data, arguments.cache, settings.data.shift),
+        held_out,
+        dataset.load_pixels(held_out, settings.data, arguments.cache),
+        arguments.run,
+        device,
+        command=f"python -m training {shlex.join(_without_paths(arguments))}",
+    )
+    last = arguments.run / LAST
+    if arguments.resume:
+        if last.exists():
+            trainer.resume(last)
+        else:
+            print(f"nothing to resume in {arguments.run}; starting at step 0", file=sys.stderr)
+    elif last.exists():
+        raise checkpoint.CheckpointError(f"{last}: exists; pass --resume to go on, or choose another --run")
+    finished = trainer.fit()
+    distributed.stop()
+    if not finished:
+        print(f"stopped at step {trainer.step} of {trainer.total_steps}; go on with --resume", file=sys.stderr)
+    return 0 if finished else 130
+
+
+def _without_paths(arguments: argparse.Namespace) -> list[str]:
+    """The part of the command that determines the result; paths of this machine do not."""
+    return ["fit", "--preset", arguments.preset, *(word for item in arguments.set for word in ("--set", item))]
+
+
+def train_judge(arguments: argparse.Namespace) -> int:
+    """Train an independent attribute classifier."""
+    settings = config.load(arguments.preset, arguments.set)
+    index, pixels = _faces(arguments, settings, "train", settings.data.shift)
+    held_out, held_out_pixels = _faces(arguments, settings, "validation")
+    trained = judge.train_judge(
+        index, pixels, settings.data.image_size, arguments.seed, arguments.epochs, distributed.start()
+    ).cpu()
+    logits, _ = trained.look(held_out_pixels)
+    accuracy = ((logits > 0) == (held_out.labels > 0)).mean(0)
+    facts = {
+        "seed": arguments.seed,
+        "epochs": arguments.epochs,
+        "data_sha256": index.digest(),
+        "validation_accuracy": {name: float(a) for name, a in zip(index.attributes, accuracy, strict=True)},
+    }
+    judge.save_judge(trained, arguments.out, facts)
+    print(f"{arguments.out}: accuracy {accuracy.mean():.4f} on {len(held_out)} held-out pictures")
+    return 0
+
+
+def calibrate(arguments: argparse.Namespace) -> int:
+    """Fit gains and the sampling prior of a trained checkpoint."""
+    path = arguments.run / arguments.checkpoint
+    model, settings, state = checkpoint.load_model(path)
+    classifier, _ = judge.load_judge(arguments.classifier)
+    index, pixels = _faces(arguments, settings, "train", settings.data.shift)
+    faces = evaluation.held_out_faces(pixels, index.labels, settings.data.image_size)
+    names = settings.data.attributes
+    gains = calibration.calibrate_gains(
+        model, classifier, names, _balanced(faces, arguments.pictures), arguments.target
+    )
+    graphs = calibration.TorchGraphs(model)
+    unknown = np.full(faces.labels.shape, np.nan, dtype=np.float32)
+    mean, log_variance, _ = graphs.posterior(faces.pixels, unknown)
+    fitted = prior.fit_prior(mean, log_variance, faces.labels.astype(np.float64))
+    state["ema"] = model.state_dict()
+    state["gains"], state["prior"] = gains, fitted.model_dump(mode="json")
+    checkpoint.save(arguments.run / CALIBRATED, {k: v for k, v in state.items() if k in _EXPORTED})
+    print(f"{arguments.run / CALIBRATED}: " + " ".join(f"{name} {gain:g}" for name, gain in gains.items()))
+    return 0
+
+
+_EXPORTED = {"config", "ema", "step", "epochs", "data_sha256", "command", "gains", "prior"}
+
+
+def _balanced(faces: evaluation.Faces, count: int) -> evaluation.Faces:
+    """About `count` pictures, equally many for each value of each attribute, so that rare ones count as much."""
+    rng = np.random.default_rng(0)
+    each = max(1, count // (2 * faces.labels.shape[1]))
+    rows: set[int] = set()
+    for column in faces.labels.T:
+        for value in (-1, 1):
+            found = np.flatnonzero(column == value)
+            rows.update(rng.choice(found, min(each, len(found)), replace=False).tolist())
+    chosen = np.array(sorted(rows))
+    return evaluation.Faces(np.ascontiguousarray(faces.pixels[chosen]), faces.labels[chosen])
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Run the protocol on a bundle's graphs."""
+    bundle = bundles.load(arguments.bundle)
+    judging, facts = judge.load_judge(arguments.judge)
+    held_out = _bundle_faces(arguments, bundle, arguments.partition)
+    train = _bundle_faces(arguments, bundle, "train")
+    names = bundle.manifest.attribute_names
+    if judging.attribute_names != names:
+        raise checkpoint.CheckpointError(f"{arguments.judge}: judges other attributes than the bundle has")
+    report = evaluation.evaluate(
+        evaluation.BundleGraphs(bundle), judging, names, held_out, train, bundle.manifest.prior
+    )
+    report = {"bundle": bundle.identity, "partition": arguments.partition, **report}
+    report["judge"]["seed"], report["judge"]["epochs"] = facts["seed"], facts["epochs"]
+    evaluation.save(report, arguments.out)
+    print((arguments.out / "evaluation.md").read_text())
+    return 0
+
+
+def draw(arguments: argparse.Namespace) -> int:
+    """Draw a bundle's figures; those of real pictures only with --data."""
+    bundle = bundles.load(arguments.bundle)
+    faces = None
+    if arguments.data is not None:
+        faces = _bundle_faces(arguments, bundle, "validation").first(arguments.faces)
+    manifest = bundle.manifest
+    graphs = evaluation.BundleGraphs(bundle)
+    for path in figures.draw_all(graphs, manifest.attribute_names, manifest.prior, faces, arguments.out):
+        print(path)
+    return 0
+
+
+def _faces(arguments: argparse.Namespace, settings: config.Config, partition: dataset.Partition, margin: int = 0):
+    limit = settings.data.limit if partition == "train" else None
+    index = dataset.read_index(arguments.data, settings.data.attributes, partition, limit)
+    return index, dataset.load_pixels(index, settings.data, arguments.cache, margin)
+
+
+def _bundle_faces(
+    arguments: argparse.Namespace, bundle: bundles.Bundle, partition: dataset.Partition
+) -> evaluation.Faces:
+    settings = config.parse(bundle.manifest.training.config)
+    index, pixels = _faces(arguments, settings, partition)
+    return evaluation.Faces(pixels, index.labels)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    main = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    commands = main.add_subparsers(dest="command", required=True)
+
+    def add(name: str, run, data_required: bool = True) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=run.__doc__)
+        command.set_defaults(run_command=run)
+        command.add_argument("--data", type=Path, required=data_required, help="a directory in CelebA's layout")
+        command.add_argument("--cache", type=Path, default=Path(".facet-cache"), help="resized pixels are kept here")
+        return command
+
+    def add_preset(command: argparse.ArgumentParser) -> None:
+        command.add_argument("--preset", required=True, help="a preset's name, or the path of a .toml file")
+        command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+
+    command = add("fit", fit)
+    add_preset(command)
+    command.add_argument("--run", type=Path, required=True, help="directory for checkpoints, scalars and samples")
+    command.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+
+    command = add("judge", train_judge)
+    add_preset(command)
+    command.add_argument("--seed", type=int, required=True, help="not the seed of anything it will judge")
+    command.add_argument("--epochs", type=int, default=8)
+    command.add_argument("--out", type=Path, required=True)
+
+    command = add("calibrate", calibrate)
+    command.add_argument("--run", type=Path, required=True)
+    command.add_argument("--checkpoint", default=LAST)
+    command.add_argument("--classifier", type=Path, required=True, help="a judge, but not the one that evaluates")
+    command.add_argument("--target", type=float, default=2.5, help="median logit that strength 1 should reach")
+    command.add_argument("--pictures", type=int, default=1200)
+
+    command = add("evaluate", evaluate)
+    command.add_argument("--bundle", type=Path, required=True)
+    command.add_argument("--judge", type=Path, required=True)
+    command.add_argument("--partition", choices=("validation", "test"), default="validation")
+    command.add_argument("--out", type=Path, required=True)
+
+    command = add("figures", draw, data_required=False)
+    command.add_argument("--bundle", type=Path, required=True)
+    command.add_argument("--faces", type=int, default=8)
+    command.add_argument("--out", type=Path, required=True)
+    return main
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run one command; a mistake in data, configuration or files is one line on stderr and status 2."""
+    arguments = parser().parse_args(words)
+    try:
+        return arguments.run_command(arguments)
+    except (config.ConfigError, dataset.DatasetError, checkpoint.CheckpointError, bundles.BundleError) as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    torch.set_float32_matmul_precision("high")
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""What is known about attributes: CelebA's forty, their groups, and attribute arithmetic on batches.
+
+Attribute values follow CelebA: -1 absent, +1 present, 0 undecided. Any other name found in a label file works
+as well; it merely comes without a description.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class AttributeInfo:
+    """One attribute as a person should understand it; `group` names a mutually exclusive set."""
+
+    description: str
+    group: str | None = None
+    sensitive: bool = False
+
+
+_HAIR = "hair_colour"
+
+# Every label is an annotator's impression of a photograph, and the descriptions say so where it matters most.
+CELEBA_ATTRIBUTES: dict[str, AttributeInfo] = {
+    "5_o_Clock_Shadow": AttributeInfo("stubble"),
+    "Arched_Eyebrows": AttributeInfo("eyebrows with a marked arch"),
+    "Attractive": AttributeInfo("judged attractive by annotators", sensitive=True),
+    "Bags_Under_Eyes": AttributeInfo("bags under the eyes"),
+    "Bald": AttributeInfo("no hair on the top of the head"),
+    "Bangs": AttributeInfo("hair falling over the forehead"),
+    "Big_Lips": AttributeInfo("full lips", sensitive=True),
+    "Big_Nose": AttributeInfo("a large nose", sensitive=True),
+    "Black_Hair": AttributeInfo("black hair", _HAIR),
+    "Blond_Hair": AttributeInfo("blond hair", _HAIR),
+    "Blurry": AttributeInfo("an out-of-focus picture"),
+    "Brown_Hair": AttributeInfo("brown hair", _HAIR),
+    "Bushy_Eyebrows": AttributeInfo("thick eyebrows"),
+    "Chubby": AttributeInfo("a full face", sensitive=True),
+    "Double_Chin": AttributeInfo("a double chin", sensitive=True),
+    "Eyeglasses": AttributeInfo("glasses or sunglasses"),
+    "Goatee": AttributeInfo("a beard on the chin"),
+    "Gray_Hair": AttributeInfo("grey or white hair", _HAIR),
+    "Heavy_Makeup": AttributeInfo("clearly visible make-up"),
+    "High_Cheekbones": AttributeInfo("prominent cheekbones"),
+    "Male": AttributeInfo("perceived as a man by annotators", sensitive=True),
+    "Mouth_Slightly_Open": AttributeInfo("lips apart"),
+    "Mustache": AttributeInfo("a moustache"),
+    "Narrow_Eyes": AttributeInfo("narrow eyes", sensitive=True),
+    "No_Beard": AttributeInfo("no beard or stubble"),
+    "Oval_Face": AttributeInfo("an oval face"),
+    "Pale_Skin": AttributeInfo("skin perceived as pale by annotators", sensitive=True),
+    "Pointy_Nose": AttributeInfo("a pointed nose", sensitive=True),
+    "Receding_Hairline": AttributeInfo("a high hairline"),
+    "Rosy_Cheeks": AttributeInfo("reddened cheeks"),
+    "Sideburns": AttributeInfo("sideburns"),
+    "Smiling": AttributeInfo("a smile"),
+    "Straight_Hair": AttributeInfo("straight hair"),
+    "Wavy_Hair": AttributeInfo("wavy hair"),
+    "Wearing_Earrings": AttributeInfo("earrings"),
+    "Wearing_Hat": AttributeInfo("a hat or cap"),
+    "Wearing_Lipstick": AttributeInfo("lipstick"),
+    "Wearing_Necklace": AttributeInfo("a necklace"),
+    "Wearing_Necktie": AttributeInfo("a necktie"),
+    "Young": AttributeInfo("perceived as young by annotators", sensitive=True),
+}
+
+
+def describe(name: str) -> AttributeInfo:
+    """What is known of `name`; an attribute of somebody's own gets its name in words."""
+    return CELEBA_ATTRIBUTES.get(name) or AttributeInfo(name.replace("_", " ").strip().lower())
+
+
+def exclusive_groups(names: list[str]) -> dict[str, list[int]]:
+    """Indices of the attributes in `names` that exclude each other, by group; groups of one are left out."""
+    groups: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        if group := describe(name).group:
+            groups.setdefault(group, []).append(index)
+    return {group: members for group, members in groups.items() if len(members) > 1}
+
+
+def exclusion_matrix(names: list[str]) -> Tensor:
+    """bool [K, K]; row k marks the attributes that setting attribute k clears (never k itself)."""
+    matrix = torch.zeros(len(names), len(names), dtype=torch.bool)
+    for members in exclusive_groups(names).values():
+        for index in members:
+            matrix[index, members] = True
+            matrix[index, index] = False
+    return matrix
+
+
+def invert(attributes: Tensor, labels: Tensor, flips: Tensor, exclusion: Tensor) -> Tensor:
+    """The attributes after an edit that turns each marked attribute into its opposite.
+
+    `attributes` f32 [N, K] is what the picture shows, `labels` f32 [N, K] in {-1, +1} says which way each flip
+    goes, `flips` bool [N, K] marks what to change, `exclusion` bool [K, K] is `exclusion_matrix`. Setting an
+    attribute clears the others of its group. Returns f32 [N, K].
+    """
+    edited = torch.where(flips, -labels, attributes)
+    added = flips & (labels < 0)  # [N, K]
+    cleared = (added.float() @ exclusion.to(labels.device).float() > 0) & ~added  # [N, K]
+    return torch.where(cleared, -torch.ones_like(edited), edited)

@@ -1,0 +1,61 @@
+"""Checkpoints: everything a run needs to go on, or an export needs to be made, in one file written atomically."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training.config import Config, ConfigError, parse
+from training.model import ConditionalVAE
+
+FORMAT = 1
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message names the file and the rule."""
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write `state` so that `path` always holds a whole checkpoint, the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU, tensors and plain values only. Raises CheckpointError."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as exc:
+        raise CheckpointError(f"{path}: no such checkpoint") from exc
+    except Exception as exc:  # zip, pickle and EOF errors, depending on the damage
+        raise CheckpointError(f"{path}: not a readable checkpoint") from exc
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not a checkpoint of format {FORMAT}")
+    return state
+
+
+def config_of(state: dict[str, Any], path: Path) -> Config:
+    """The configuration that the checkpoint carries. Raises CheckpointError."""
+    try:
+        return parse(state["config"])
+    except (KeyError, ConfigError) as exc:
+        raise CheckpointError(f"{path}: its configuration cannot be used: {exc}") from exc
+
+
+def load_model(path: Path) -> tuple[ConditionalVAE, Config, dict[str, Any]]:
+    """The averaged (EMA) model of a checkpoint in evaluation mode, its configuration, and the whole state."""
+    state = load(path)
+    config = config_of(state, path)
+    model = ConditionalVAE(config.model, config.data.image_size, len(config.data.attributes))
+    model.load_state_dict(state["ema"])
+    return model.eval(), config, state

@@ -1,0 +1,163 @@
+"""The configuration of a training run: one TOML file, checked before anything is read or written."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+PRESETS = Path(__file__).parent / "presets"
+
+DEFAULT_ATTRIBUTES = [
+    "Bald", "Bangs", "Black_Hair", "Blond_Hair", "Brown_Hair", "Bushy_Eyebrows", "Eyeglasses", "Gray_Hair",
+    "Heavy_Makeup", "Male", "Mouth_Slightly_Open", "Mustache", "No_Beard", "Pale_Skin", "Smiling", "Young",
+]  # fmt: skip
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the key, the value and the rule."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Section):
+    """Which pictures, and how they are framed. Boxes are left, top, right, bottom in pixels of the aligned picture."""
+
+    attributes: list[str] = Field(default=DEFAULT_ATTRIBUTES, min_length=1)
+    limit: int | None = Field(default=None, ge=1, description="first N pictures of the training partition, id order")
+    image_size: int = Field(default=64, ge=16, multiple_of=16)
+    aligned_size: tuple[int, int] = (178, 218)
+    crop_box: tuple[float, float, float, float] = (15.0, 40.0, 163.0, 188.0)
+    landmarks: list[tuple[float, float]] = Field(
+        default=[(69.4, 111.2), (107.7, 111.1), (88.0, 135.0), (71.5, 152.4), (104.8, 152.4)],
+        description="left eye, right eye, nose, left and right mouth corner in the aligned picture",
+    )
+    shift: int = Field(default=2, ge=0, description="largest random shift, pixels of the model's image")
+    flip: bool = True
+
+
+class ModelConfig(_Section):
+    latent_size: int = Field(default=128, ge=1)
+    encoder_channels: list[int] = Field(default=[32, 64, 128, 256], min_length=2)
+    decoder_channels: list[int] = Field(default=[256, 160, 96, 32], min_length=2)
+    condition_size: int = Field(default=128, ge=1, description="width of the vector that FiLM layers read")
+
+
+class DiscriminatorConfig(_Section):
+    channels: list[int] = Field(default=[32, 64, 128, 256], min_length=2)
+
+
+class LossConfig(_Section):
+    """Weights, all relative to the reconstruction term in nats per pixel value."""
+
+    beta: float = Field(default=1.0, ge=0, description="KL weight relative to the calibrated likelihood")
+    kl_warmup_steps: int = Field(default=500, ge=0)
+    estimate: float = Field(default=0.05, ge=0, description="encoder's own attribute estimates")
+    edit: float = Field(default=0.1, ge=0, description="edited attributes, as the opponent sees them")
+    keep: float = Field(default=0.15, ge=0, description="attributes the edit should leave alone")
+    change: float = Field(default=0.05, ge=0, description="mean absolute change of an edit, so that it stays local")
+    adversarial: float = Field(default=0.05, ge=0)
+    opponent: float = Field(default=0.1, ge=0, description="opponent is taught that an edit did not happen")
+    edit_warmup_steps: int = Field(default=600, ge=0, description="steps over which the edit terms ramp up")
+
+
+class TrainConfig(_Section):
+    seed: int = Field(default=1, ge=0, lt=2**31)
+    epochs: int = Field(default=36, ge=1)
+    batch_size: int = Field(default=64, ge=2, description="over all processes together")
+    learning_rate: float = Field(default=5e-4, gt=0)
+    discriminator_learning_rate: float = Field(default=4e-4, gt=0)
+    final_learning_rate: float = Field(default=0.02, ge=0, le=1, description="fraction left at the end (cosine)")
+    warmup_steps: int = Field(default=300, ge=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    gradient_clip: float = Field(default=1.0, gt=0)
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    validate_every: int = Field(default=4, ge=1, description="epochs between validations and sample grids")
+    checkpoint_minutes: float = Field(default=5.0, ge=0)
+
+
+class Config(_Section):
+    """A whole run. Read one with `load`."""
+
+    name: str = Field(default="celeba64", pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    loss: LossConfig = LossConfig()
+    train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _stages_fit_the_picture(self) -> Config:
+        stages = {
+            "model.encoder_channels": self.model.encoder_channels,
+            "model.decoder_channels": self.model.decoder_channels,
+            "discriminator.channels": self.discriminator.channels,
+        }
+        for name, channels in stages.items():
+            if self.data.image_size % 2 ** len(channels):
+                raise ValueError(
+                    f"{name} has {len(channels)} stages; data.image_size = {self.data.image_size} "
+                    f"must be a multiple of {2 ** len(channels)}"
+                )
+        return self
+
+
+def parse(values: dict) -> Config:
+    """Check `values` against the schema. Raises ConfigError; an unknown key is answered with the nearest known one."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as exc:
+        raise ConfigError("; ".join(_explain(error) for error in exc.errors())) from exc
+
+
+def load(preset: str, overrides: list[str] = ()) -> Config:
+    """Read a preset by name or a TOML file by path, then apply `section.key=value` overrides (values in TOML).
+
+    Raises ConfigError for a file that is missing or not TOML, an unknown key, or a value outside its range.
+    """
+    path = Path(preset) if preset.endswith(".toml") else PRESETS / f"{preset}.toml"
+    if not path.is_file():
+        known = sorted(p.stem for p in PRESETS.glob("*.toml"))
+        raise ConfigError(f"preset {preset!r}: no file {path}; known presets: {', '.join(known)}")
+    try:
+        values = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError(f"{path}: not TOML: {exc}") from exc
+    for override in overrides:
+        _apply(values, override)
+    return parse(values)
+
+
+def _apply(values: dict, override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator:
+        raise ConfigError(f"override {override!r}: must be section.key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word is a string
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"override {override!r}: {section!r} is a value, not a section")
+    values[last] = value
+
+
+def _explain(error: dict) -> str:
+    location = ".".join(str(part) for part in error["loc"])
+    if not location:  # a rule between several keys; its message names them
+        return error["msg"]
+    if error["type"] != "extra_forbidden":
+        return f"{location} = {error['input']!r}: {error['msg']}"
+    model: type[BaseModel] = Config
+    for part in error["loc"][:-1]:
+        model = model.model_fields[part].annotation
+    near = difflib.get_close_matches(str(error["loc"][-1]), model.model_fields, n=1, cutoff=0.0)
+    return f"unknown key {location!r}; did you mean {near[0]!r}?"

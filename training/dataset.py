@@ -1,0 +1,218 @@
+"""Labelled faces in CelebA's own layout, and their pixels resized once and kept.
+
+DIR/img_align_celeba/000001.jpg ...
+DIR/list_attr_celeba.txt       a count, the attribute names, then a line of -1/1 per picture
+DIR/list_eval_partition.txt    0 training, 1 validation, 2 test
+DIR/identity_CelebA.txt        optional; who is on the picture
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from service import images
+from training.config import DataConfig
+
+IMAGES = "img_align_celeba"
+LABELS = "list_attr_celeba.txt"
+PARTITIONS = "list_eval_partition.txt"
+IDENTITIES = "identity_CelebA.txt"
+
+Partition = Literal["train", "validation", "test"]
+_PARTITION_CODES: dict[str, int] = {"train": 0, "validation": 1, "test": 2}
+_MAX_NAMED = 5
+
+
+class DatasetError(ValueError):
+    """The data cannot be used; the message names the file, and the line or the rule."""
+
+
+@dataclass(frozen=True)
+class FaceIndex:
+    """Which pictures there are and what they show; no pixels.
+
+    `labels` int8 [N, K] in {-1, +1}; `identities` int32 [N], -1 where unknown; rows in file-name order.
+    """
+
+    root: Path
+    names: list[str]
+    attributes: list[str]
+    labels: np.ndarray
+    identities: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def path(self, row: int) -> Path:
+        return self.root / IMAGES / self.names[row]
+
+    def digest(self) -> str:
+        """sha256 over names and labels, so that a manifest can say exactly which data a model saw."""
+        digest = hashlib.sha256("\n".join([*self.attributes, *self.names]).encode())
+        digest.update(np.ascontiguousarray(self.labels, dtype=np.int8).tobytes())
+        return digest.hexdigest()
+
+
+def read_index(root: Path, attributes: list[str], partition: Partition, limit: int | None = None) -> FaceIndex:
+    """Read and check the label files. `limit` keeps the first pictures in file-name order.
+
+    Raises DatasetError for a missing file, an unknown attribute, a malformed line, a label without an image, an
+    image without a label, a picture without a partition, or an empty partition.
+    """
+    root = Path(root)
+    for required in (LABELS, PARTITIONS, IMAGES):
+        if not (root / required).exists():
+            raise DatasetError(f"{root / required}: missing; CelebA's layout needs it")
+    known, labels = _read_labels(root / LABELS)
+    _check_images(root, labels)
+    if unknown := [name for name in attributes if name not in known]:
+        raise DatasetError(f"{root / LABELS}: has no attribute {unknown[0]!r}; it has {', '.join(known)}")
+    partitions = _read_column(root / PARTITIONS, {"0", "1", "2"})
+    if missing := sorted(labels.keys() - partitions.keys()):
+        raise DatasetError(f"{root / PARTITIONS}: no line for {_some(missing)}")
+    names = sorted(name for name in labels if partitions[name] == _PARTITION_CODES[partition])[:limit]
+    if not names:
+        raise DatasetError(f"{root / PARTITIONS}: no picture in the {partition} partition")
+    identities = _read_column(root / IDENTITIES) if (root / IDENTITIES).exists() else {}
+    columns = [known.index(name) for name in attributes]
+    return FaceIndex(
+        root=root,
+        names=names,
+        attributes=list(attributes),
+        labels=np.stack([labels[name] for name in names])[:, columns],
+        identities=np.array([identities.get(name, -1) for name in names], dtype=np.int32),
+    )
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    with path.open(encoding="utf-8") as lines:
+        yield from enumerate((line.strip() for line in lines), start=1)
+
+
+def _read_labels(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
+    lines = _lines(path)
+    _, count = next(lines, (1, ""))
+    if not count.isdigit():
+        raise DatasetError(f"{path}:1: expected the number of pictures, found {count[:40]!r}")
+    _, header = next(lines, (2, ""))
+    names = header.split()
+    labels: dict[str, np.ndarray] = {}
+    for number, line in lines:
+        if not line:
+            continue
+        name, *values = line.split()
+        if len(values) != len(names):
+            raise DatasetError(f"{path}:{number}: {name} has {len(values)} labels; the header names {len(names)}")
+        if bad := set(values) - {"-1", "1"}:
+            raise DatasetError(f"{path}:{number}: {name} has the label {bad.pop()!r}; labels are -1 or 1")
+        if name in labels:
+            raise DatasetError(f"{path}:{number}: {name} stands twice")
+        labels[name] = np.array(values, dtype=np.int8)
+    if len(labels) != int(count):
+        raise DatasetError(f"{path}: line 1 promises {count} pictures, {len(labels)} follow")
+    return names, labels
+
+
+def _read_column(path: Path, allowed: set[str] | None = None) -> dict[str, int]:
+    column: dict[str, int] = {}
+    for number, line in _lines(path):
+        if not line:
+            continue
+        name, _, value = line.partition(" ")
+        value = value.strip()
+        if not value.isdigit() or (allowed and value not in allowed):
+            rule = f"one of {', '.join(sorted(allowed))}" if allowed else "a number"
+            raise DatasetError(f"{path}:{number}: {name} has the value {value!r}; expected {rule}")
+        column[name] = int(value)
+    return column
+
+
+def _check_images(root: Path, labels: dict[str, np.ndarray]) -> None:
+    present = {entry.name for entry in os.scandir(root / IMAGES) if not entry.name.startswith(".")}
+    if lost := sorted(labels.keys() - present):
+        raise DatasetError(f"{root / LABELS}: labels without an image: {_some(root / IMAGES / n for n in lost)}")
+    if unlabelled := sorted(present - labels.keys()):
+        raise DatasetError(f"{root / LABELS}: images without a label: {_some(root / IMAGES / n for n in unlabelled)}")
+
+
+def _some(items) -> str:
+    items = [str(item) for item in items]
+    more = f" and {len(items) - _MAX_NAMED} more" if len(items) > _MAX_NAMED else ""
+    return ", ".join(items[:_MAX_NAMED]) + more
+
+
+def load_pixels(index: FaceIndex, config: DataConfig, cache: Path, margin: int = 0) -> np.ndarray:
+    """The framed faces of `index` as uint8 [N, S + 2 margin, S + 2 margin, 3], memory-mapped from `cache`.
+
+    `margin` pixels of the model's image are kept around the crop, so that shifts show real surroundings. The first
+    call decodes every JPEG; later calls with the same pictures and framing reuse the file. Raises DatasetError
+    that names each picture that cannot be decoded.
+    """
+    side = config.image_size + 2 * margin
+    stamps = [(name, os.stat(index.path(row)).st_size) for row, name in enumerate(index.names)]
+    facts = [str(index.root.resolve()), config.aligned_size, config.crop_box, side, margin, stamps]
+    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    path = Path(cache) / f"faces-{side}-{key}.npy"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            _fill(index, config, margin, temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return np.load(path, mmap_mode="r")
+
+
+def _fill(index: FaceIndex, config: DataConfig, margin: int, path: Path) -> None:
+    side = config.image_size + 2 * margin
+    shape = (len(index), side, side, 3)
+    pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    box = _with_margin(config, margin)
+    broken: list[str] = []
+
+    def decode(row: int) -> None:
+        try:
+            image = images.decode(index.path(row).read_bytes(), max_pixels=2**26)
+        except (images.ImageError, OSError) as exc:
+            broken.append(f"{index.path(row)} ({exc})")
+            return
+        if image.size != tuple(config.aligned_size):
+            broken.append(f"{index.path(row)} (is {image.size}, expected {tuple(config.aligned_size)})")
+            return
+        pixels[row] = images.crop_resize(image, box, side)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(decode, range(len(index))))
+    if broken:
+        raise DatasetError(f"unusable pictures: {_some(sorted(broken))}")
+    pixels.flush()
+
+
+def _with_margin(config: DataConfig, margin: int) -> images.Box:
+    left, top, right, bottom = config.crop_box
+    x = (right - left) / config.image_size * margin
+    y = (bottom - top) / config.image_size * margin
+    return (left - x, top - y, right + x, bottom + y)
+
+
+def augmented(pixels: np.ndarray, rows: np.ndarray, size: int, offsets: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
+    """A batch of shifted and mirrored faces, uint8 [len(rows), size, size, 3].
+
+    `pixels` uint8 [N, H, W, 3] comes from `load_pixels`; `offsets` int [len(rows), 2] is each crop's top-left
+    corner (row, column); `mirrored` bool [len(rows)].
+    """
+    batch = np.empty((len(rows), size, size, 3), dtype=np.uint8)
+    for place, (row, (y, x), mirror) in enumerate(zip(rows, offsets, mirrored, strict=True)):
+        face = pixels[row, y : y + size, x : x + size]
+        batch[place] = face[:, ::-1] if mirror else face
+    return batch

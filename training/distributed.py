@@ -1,0 +1,71 @@
+"""Data parallelism with `torchrun`: who am I, average this, let one of us write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def start() -> torch.device:
+    """Join the process group where `torchrun` started us; returns the device of this process."""
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(local)
+    if "RANK" in os.environ and not dist.is_initialized():
+        dist.init_process_group("nccl" if cuda else "gloo")
+    return torch.device("cuda", local) if cuda else torch.device("cpu")
+
+
+def stop() -> None:
+    """Leave the process group, if any."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """This process's number, 0 without `torchrun`."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    """The number of processes, 1 without `torchrun`."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def average(value: Tensor) -> Tensor:
+    """The mean of a detached tensor over the processes."""
+    value = value.detach().clone()
+    if world() > 1:
+        dist.all_reduce(value)
+        value /= world()
+    return value
+
+
+def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Replace every gradient by its mean over the processes, in one exchange."""
+    if world() == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = average(torch.cat([g.flatten() for g in gradients]))
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def barrier() -> None:
+    """Wait for every process."""
+    if world() > 1:
+        dist.barrier()
+
+
+def any_process(flag: bool) -> bool:
+    """Whether any process raises its flag; every process gets the same answer."""
+    if world() == 1:
+        return flag
+    value = torch.tensor(float(flag), device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return bool(value)

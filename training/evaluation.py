@@ -1,0 +1,331 @@
+"""The protocol that says how good a model is: edits judged by a network that no loss has seen.
+
+Everything is measured on pictures as they come, without given attributes: the encoder's estimates fill the gaps.
+Labels only say in which direction an attribute is inverted and whether the judge is right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnxruntime
+import torch
+
+from service.bundle import Bundle, SamplingPrior
+from training import attributes as attribute_rules
+from training import metrics
+from training.judge import Judge
+from training.prior import sample_latents
+
+_BATCH = 128
+_PROBE_PICTURES = 8000
+_GRADUAL_PICTURES = 128
+_GENERATED = 2000
+GRADUAL_STRENGTHS = np.linspace(0, 1, 11)
+
+
+class Graphs(Protocol):
+    """What is evaluated: `encode` and `decode` with the graphs' own signatures, on arrays of any length."""
+
+    def encode(self, pixels: np.ndarray, attributes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 [N, S, S, 3] and f32 [N, K] (NaN unknown) to mean f32 [N, Z] and attributes f32 [N, K]."""
+
+    def decode(self, latent: np.ndarray, attributes: np.ndarray) -> np.ndarray:
+        """f32 [N, Z] and f32 [N, K] to uint8 [N, S, S, 3]."""
+
+
+class BundleGraphs:
+    """The exported graphs of a bundle on ONNX Runtime: the thing that ships."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        self._encoder, self._decoder = (
+            onnxruntime.InferenceSession(str(bundle.path(name)), options, providers=["CPUExecutionProvider"])
+            for name in ("encoder.onnx", "decoder.onnx")
+        )
+
+    def encode(self, pixels: np.ndarray, attributes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        parts = [
+            self._encoder.run(
+                ["mean", "attribute_estimates"],
+                {"image": np.ascontiguousarray(pixels[rows]), "attributes": attributes[rows].astype(np.float32)},
+            )
+            for rows in _batches(len(pixels))
+        ]
+        mean, estimates = zip(*parts, strict=True)
+        return np.concatenate(mean), np.concatenate(estimates)
+
+    def decode(self, latent: np.ndarray, attributes: np.ndarray) -> np.ndarray:
+        parts = [
+            self._decoder.run(
+                ["image"],
+                {"latent": latent[rows].astype(np.float32), "attributes": attributes[rows].astype(np.float32)},
+            )[0]
+            for rows in _batches(len(latent))
+        ]
+        return np.concatenate(parts)
+
+
+def _batches(count: int) -> list[slice]:
+    return [slice(start, start + _BATCH) for start in range(0, count, _BATCH)]
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Framed pictures uint8 [N, S, S, 3] with labels int8 [N, K] in {-1, +1}."""
+
+    pixels: np.ndarray
+    labels: np.ndarray
+
+    def first(self, count: int) -> Faces:
+        return Faces(self.pixels[:count], self.labels[:count])
+
+
+def encode_unknown(graphs: Graphs, pixels: np.ndarray, attributes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Encode pictures that come without attributes."""
+    return graphs.encode(pixels, np.full((len(pixels), attributes), np.nan, dtype=np.float32))
+
+
+def inverted(shown: np.ndarray, labels: np.ndarray, attribute: int, names: list[str]) -> np.ndarray:
+    """The attributes that ask for one attribute's opposite, f32 [N, K]; groups are respected."""
+    flips = torch.zeros(labels.shape, dtype=torch.bool)
+    flips[:, attribute] = True
+    exclusion = attribute_rules.exclusion_matrix(names)
+    as_tensors = torch.from_numpy(shown), torch.from_numpy(labels.astype(np.float32))
+    return attribute_rules.invert(*as_tensors, flips, exclusion).numpy()
+
+
+def residual_edit(pixels: np.ndarray, reconstruction: np.ndarray, edited: np.ndarray) -> np.ndarray:
+    """The picture plus the difference of two decodes, uint8 [N, S, S, 3], clipped (Brock et al. 2017)."""
+    return (pixels.astype(np.int16) + edited - reconstruction.astype(np.int16)).clip(0, 255).astype(np.uint8)
+
+
+def evaluate(
+    graphs: Graphs, judge: Judge, names: list[str], held_out: Faces, train: Faces, prior: SamplingPrior
+) -> dict:
+    """The whole protocol; a JSON-ready report. `train` feeds only the fresh probes and the Frechet floor."""
+    latent, shown = encode_unknown(graphs, held_out.pixels, len(names))
+    reconstruction = graphs.decode(latent, shown)
+    edits = _edits(graphs, judge, names, held_out, latent, shown, reconstruction)
+    report = {
+        "pictures": len(held_out.pixels),
+        **edits,
+        "leakage": _leakage(graphs, names, train, latent, held_out.labels),
+        "reconstruction": {
+            "psnr_db": metrics.psnr(reconstruction, held_out.pixels),
+            "ssim": metrics.ssim(reconstruction, held_out.pixels),
+            "sharpness_of_real": metrics.sharpness(reconstruction) / metrics.sharpness(held_out.pixels),
+        },
+        "estimates": _per_attribute(names, ((shown > 0) == (held_out.labels > 0)).mean(0)),
+        "gradual": _gradual(graphs, judge, names, held_out.first(_GRADUAL_PICTURES)),
+        "generation": _generation(graphs, judge, names, held_out, train, prior),
+    }
+    return _rounded(report)
+
+
+def _per_attribute(names: list[str], values: np.ndarray) -> dict:
+    return {"mean": float(np.nanmean(values)), "attributes": dict(zip(names, map(float, values), strict=True))}
+
+
+def _accuracy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return ((logits > 0) == (labels > 0)).mean(0)
+
+
+def _edits(
+    graphs: Graphs,
+    judge: Judge,
+    names: list[str],
+    faces: Faces,
+    latent: np.ndarray,
+    shown: np.ndarray,
+    reconstruction: np.ndarray,
+) -> dict:
+    real_logits, _ = judge.look(faces.pixels)
+    plain_logits, _ = judge.look(reconstruction)
+    tallies = {
+        "raw": _EditTally(names, faces.labels, plain_logits),
+        "residual": _EditTally(names, faces.labels, real_logits),
+    }
+    for attribute in range(len(names)):
+        edited = graphs.decode(latent, inverted(shown, faces.labels, attribute, names))
+        tallies["raw"].add(attribute, judge.look(edited)[0])
+        tallies["residual"].add(attribute, judge.look(residual_edit(faces.pixels, reconstruction, edited))[0])
+    return {
+        "judge": {
+            "real": _per_attribute(names, _accuracy(real_logits, faces.labels)),
+            "reconstructions": _per_attribute(names, _accuracy(plain_logits, faces.labels)),
+        },
+        "edit": {kind: tally.report() for kind, tally in tallies.items()},
+    }
+
+
+class _EditTally:
+    """Counts, attribute by attribute, what the judge sees after inverting one attribute of every picture.
+
+    `plain_logits` f32 [N, K] are the judge's on the same pictures with nothing edited: reconstructions for raw decodes,
+    the pictures themselves for residual edits.
+    """
+
+    def __init__(self, names: list[str], labels: np.ndarray, plain_logits: np.ndarray) -> None:
+        self.names, self.present = names, labels > 0
+        self.plain_error = (plain_logits > 0) != self.present
+        self.exclusion = attribute_rules.exclusion_matrix(names).numpy()
+        self.added, self.removed, self.side_effects = (np.full(len(names), np.nan) for _ in range(3))
+
+    def add(self, attribute: int, logits: np.ndarray) -> None:
+        seen = logits > 0
+        present = self.present[:, attribute]
+        if (~present).any():
+            self.added[attribute] = seen[~present, attribute].mean()
+        if present.any():
+            self.removed[attribute] = (~seen[present, attribute]).mean()
+        # The edited attribute is no side effect, nor are the others of its group, which the edit clears.
+        others = ~self.exclusion[attribute]
+        others[attribute] = False
+        error = seen != self.present
+        self.side_effects[attribute] = (
+            (error[:, others].mean() - self.plain_error[:, others].mean()) if others.any() else 0
+        )
+
+    def report(self) -> dict:
+        share = self.present.mean(0)
+        # Weighted by how often each direction was asked: the share of all pictures on which the edit shows.
+        accuracy = np.where(share < 1, (1 - share) * np.nan_to_num(self.added), 0) + share * np.nan_to_num(self.removed)
+        balanced = np.nanmean([self.added, self.removed], axis=0)
+        return {
+            "accuracy": _per_attribute(self.names, accuracy),
+            "balanced_accuracy": _per_attribute(self.names, balanced),
+            "added": _per_attribute(self.names, self.added),
+            "removed": _per_attribute(self.names, self.removed),
+            "side_effects": _per_attribute(self.names, self.side_effects),
+        }
+
+
+def _leakage(graphs: Graphs, names: list[str], train: Faces, latent: np.ndarray, labels: np.ndarray) -> dict:
+    train = train.first(_PROBE_PICTURES)
+    train_latent, _ = encode_unknown(graphs, train.pixels, len(names))
+    return {
+        kind: _per_attribute(names, metrics.probe_auc(train_latent, train.labels, latent, labels, kind))
+        for kind in ("linear", "mlp")
+    }
+
+
+def _gradual(graphs: Graphs, judge: Judge, names: list[str], faces: Faces) -> dict:
+    latent, shown = encode_unknown(graphs, faces.pixels, len(names))
+    reconstruction = graphs.decode(latent, shown)
+    rank = {"raw": np.zeros(len(names)), "residual": np.zeros(len(names))}
+    for attribute in range(len(names)):
+        target = inverted(shown, faces.labels, attribute, names)
+        logits: dict[str, list[np.ndarray]] = {"raw": [], "residual": []}
+        for strength in GRADUAL_STRENGTHS:
+            edited = graphs.decode(latent, (shown + strength * (target - shown)).astype(np.float32))
+            logits["raw"].append(judge.look(edited)[0][:, attribute])
+            residual = residual_edit(faces.pixels, reconstruction, edited)
+            logits["residual"].append(judge.look(residual)[0][:, attribute])
+        direction = -faces.labels[:, [attribute]]
+        for kind, values in logits.items():
+            rank[kind][attribute] = metrics.monotonicity(GRADUAL_STRENGTHS, np.stack(values, axis=1) * direction)
+    return {kind: _per_attribute(names, values) for kind, values in rank.items()}
+
+
+def _generation(
+    graphs: Graphs, judge: Judge, names: list[str], held_out: Faces, train: Faces, prior: SamplingPrior
+) -> dict:
+    count = min(_GENERATED, len(held_out.labels), len(train.labels))
+    asked = held_out.labels[:count].astype(np.float32)
+    rng = np.random.default_rng(0)
+    fitted = graphs.decode(sample_latents(prior, rng, count), asked)
+    standard = graphs.decode(rng.standard_normal((count, len(prior.latent_mean))).astype(np.float32), asked)
+    logits, features = judge.look(fitted)
+    _, standard_features = judge.look(standard)
+    _, real = judge.look(held_out.pixels[:count])
+    _, other_real = judge.look(train.pixels[:count])
+    present = asked > 0
+    seen = logits > 0
+    recall = np.array([seen[present[:, k], k].mean() if present[:, k].any() else np.nan for k in range(len(names))])
+    return {
+        "asked_seen": _per_attribute(names, (seen == present).mean(0)),
+        "asked_present_seen": _per_attribute(names, recall),
+        "frechet_judge_features": {
+            "fitted_prior": metrics.frechet_distance(features, real),
+            "standard_normal": metrics.frechet_distance(standard_features, real),
+            "real_against_real": metrics.frechet_distance(other_real, real),
+        },
+    }
+
+
+def _rounded(value):
+    if isinstance(value, dict):
+        return {key: _rounded(entry) for key, entry in value.items()}
+    if isinstance(value, float):
+        return None if np.isnan(value) else round(value, 4)
+    return value
+
+
+def markdown(report: dict) -> str:
+    """The report as Markdown tables for a model card."""
+    edit, generation = report["edit"], report["generation"]
+    raw, residual = edit["raw"], edit["residual"]
+    rows = [
+        ("edit accuracy, mean", "percent", raw["accuracy"]["mean"], residual["accuracy"]["mean"]),
+        ("- both directions weighted equally", "percent", *(e["balanced_accuracy"]["mean"] for e in (raw, residual))),
+        ("- added", "percent", raw["added"]["mean"], residual["added"]["mean"]),
+        ("- removed", "percent", raw["removed"]["mean"], residual["removed"]["mean"]),
+        ("extra error on the other attributes", "points", *(e["side_effects"]["mean"] for e in (raw, residual))),
+        ("gradual edits, Spearman", "number", *(report["gradual"][kind]["mean"] for kind in ("raw", "residual"))),
+    ]
+    lines = [f"Measured on {report['pictures']} held-out pictures.", ""]
+    lines += ["| | raw decode | residual edit on the picture |", "|---|---|---|"]
+    lines += [f"| {name} | {_shown(kind, a)} | {_shown(kind, b)} |" for name, kind, a, b in rows]
+    reconstruction, distance = report["reconstruction"], generation["frechet_judge_features"]
+    lines += [
+        "",
+        "| | |",
+        "|---|---|",
+        f"| judge on real pictures | {_shown('percent', report['judge']['real']['mean'])} |",
+        f"| judge on plain reconstructions | {_shown('percent', report['judge']['reconstructions']['mean'])} |",
+        f"| reconstruction | {reconstruction['psnr_db']:.2f} dB, SSIM {reconstruction['ssim']:.3f} |",
+        f"| sharpness, of real | {reconstruction['sharpness_of_real']:.2f} |",
+        f"| leakage AUC, linear probe | {report['leakage']['linear']['mean']:.3f} |",
+        f"| leakage AUC, MLP | {report['leakage']['mlp']['mean']:.3f} |",
+        f"| encoder's own attribute estimates | {_shown('percent', report['estimates']['mean'])} |",
+        f"| generation: asked attributes seen | {_shown('percent', generation['asked_seen']['mean'])} |",
+        f"| - of those asked to be present | {_shown('percent', generation['asked_present_seen']['mean'])} |",
+        f"| Frechet distance in judge features, fitted prior | {distance['fitted_prior']:.2f} |",
+        f"| - latents from N(0, I) | {distance['standard_normal']:.2f} |",
+        f"| - real against real | {distance['real_against_real']:.2f} |",
+        "",
+        "| attribute | raw: added | removed | residual: added | removed | side effects (residual) | judge on real |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in raw["added"]["attributes"]:
+        cells = [_shown("percent", e[way]["attributes"][name]) for e in (raw, residual) for way in ("added", "removed")]
+        cells.append(_shown("points", residual["side_effects"]["attributes"][name]))
+        cells.append(_shown("percent", report["judge"]["real"]["attributes"][name]))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(kind: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return {"percent": f"{100 * value:.1f}%", "points": f"{100 * value:+.1f}", "number": f"{value:.3f}"}[kind]
+
+
+def held_out_faces(pixels: np.ndarray, labels: np.ndarray, size: int) -> Faces:
+    """Faces without their margin: the centre `size` x `size` of uint8 [N, S + 2m, S + 2m, 3]."""
+    margin = (pixels.shape[1] - size) // 2
+    return Faces(pixels[:, margin : margin + size, margin : margin + size], labels)
+
+
+def save(report: dict, directory: Path) -> None:
+    """Write `evaluation.json` and `evaluation.md`."""
+    import json
+
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "evaluation.json").write_text(json.dumps(report, indent=1) + "\n")
+    (directory / "evaluation.md").write_text(markdown(report))

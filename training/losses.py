@@ -1,0 +1,70 @@
+"""The formulas of the objective: short pure functions, each with its source. Reductions are stated."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def mean_squared_error(reconstruction: Tensor, image: Tensor) -> Tensor:
+    """Mean over batch, channels and pixels of two f32 [N, 3, S, S]; a scalar in squared units of the input."""
+    return (reconstruction - image).square().mean()
+
+
+def calibrated_nll(mse: Tensor, variance: Tensor) -> Tensor:
+    """Gaussian negative log-likelihood in nats per pixel value, up to log(2 pi)/2 (sigma-VAE, Rybkin et al. 2021).
+
+    With `variance` the batch's own mean squared error, its maximum-likelihood value, the gradient equals that of
+    log(mse) / 2; it comes as an argument so that several processes can share one.
+    """
+    return 0.5 * (mse / variance + variance.log())
+
+
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(mean, exp(log_variance)) || N(0, I)) in nats, summed over Z, f32 [N] (Kingma & Welling 2014, appendix B)."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(dim=1)
+
+
+def attribute_loss(logits: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+    """Weighted binary cross-entropy of `logits` f32 [N, K] against `targets` in -1..1, f32 [N, K].
+
+    Each picture's terms are averaged by `weight` f32 [N, K], then the pictures are averaged. A picture without
+    weight contributes zero.
+    """
+    loss = F.binary_cross_entropy_with_logits(logits, 0.5 * (targets + 1.0), reduction="none")
+    return ((loss * weight).sum(1) / weight.sum(1).clamp(min=1.0)).mean()
+
+
+def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """Hinge loss of the opponent on logits of any shape (Lim & Ye 2017, equation 8)."""
+    return F.relu(1.0 - real).mean() + F.relu(1.0 + fake).mean()
+
+
+def hinge_generator(fake: Tensor) -> Tensor:
+    """What the model pays for edits that look edited: the negated logit, averaged."""
+    return -fake.mean()
+
+
+def psnr(mse: float | Tensor) -> float:
+    """Peak signal-to-noise ratio in dB for a mean squared error on the scale -1..1 (peak-to-peak 2)."""
+    return 10.0 * math.log10(4.0 / float(mse))
+
+
+def ramp(step: int, steps: int) -> float:
+    """A linear ramp that reaches 1 after `steps` steps."""
+    return 1.0 if steps == 0 else min(1.0, (step + 1) / steps)
+
+
+def flip_probabilities(frequencies: Tensor, labels: Tensor) -> Tensor:
+    """Which single attribute to invert: f32 [N, K], rows sum to 1.
+
+    `frequencies` f32 [K] are the shares of +1 in the data. An attribute is drawn in inverse proportion to how
+    common its present value is, so that over the data every attribute is added and removed about equally often,
+    rare ones included.
+    """
+    share = torch.where(labels > 0, frequencies, 1.0 - frequencies).clamp(min=0.01)  # [N, K]
+    odds = 1.0 / share
+    return odds / odds.sum(dim=1, keepdim=True)
