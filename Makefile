@@ -30,10 +30,10 @@ bench: $(DEV_READY)
 
 # From pictures to an evaluated bundle: DATA is a directory in CelebA's layout. Takes hours on a CPU; a stopped run goes on.
 train: $(DEV_READY)
-	$(BIN)/python -m training fit --preset $(PRESET) --data $(DATA) --run $(RUN) --resume
+	$(BIN)/python -m training fit --preset $(PRESET) --data $(DATA) --workdir $(RUN) --resume
 	test -f $(RUN)/classifier.pt || $(BIN)/python -m training judge --preset $(PRESET) --data $(DATA) --seed 9001 --out $(RUN)/classifier.pt
 	test -f $(RUN)/judge.pt || $(BIN)/python -m training judge --preset $(PRESET) --data $(DATA) --seed 7001 --out $(RUN)/judge.pt
-	$(BIN)/python -m training calibrate --data $(DATA) --run $(RUN) --classifier $(RUN)/classifier.pt
+	$(BIN)/python -m training calibrate --data $(DATA) --workdir $(RUN) --classifier $(RUN)/classifier.pt
 	$(BIN)/python -m export bundle --checkpoint $(RUN)/calibrated.pt --out bundles/$(PRESET)
 	$(BIN)/python -m training evaluate --data $(DATA) --bundle bundles/$(PRESET) --judge $(RUN)/judge.pt --out $(RUN)/evaluation
 	$(BIN)/python -m export attach --bundle bundles/$(PRESET) --evaluation $(RUN)/evaluation/evaluation.json

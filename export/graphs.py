@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -51,16 +52,19 @@ def round_weights(model: ConditionalVAE) -> ConditionalVAE:
 def export_graph(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], path: Path) -> None:
     """Write `module` as ONNX with a dynamic batch axis and fp16-stored weights; `inputs` are examples, in order."""
     batch = torch.export.Dim("N", min=1, max=4096)
-    program = torch.onnx.export(
-        module.eval(),
-        tuple(inputs.values()),
-        dynamo=True,
-        input_names=list(inputs),
-        output_names=outputs,
-        dynamic_shapes=tuple({0: batch} for _ in inputs),
-        opset_version=OPSET,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        # The exporter warns that the second use of the axis name N is the first one's; that is the intention.
+        warnings.filterwarnings("ignore", message="# The axis name", category=UserWarning)
+        program = torch.onnx.export(
+            module.eval(),
+            tuple(inputs.values()),
+            dynamo=True,
+            input_names=list(inputs),
+            output_names=outputs,
+            dynamic_shapes=tuple({0: batch} for _ in inputs),
+            opset_version=OPSET,
+            verbose=False,
+        )
     graph = store_half(program.model_proto)
     onnx.checker.check_model(graph, full_check=True)
     path.write_bytes(graph.SerializeToString())

@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -14,8 +15,9 @@ from service import problems
 from service.calls import CallMiddleware
 from service.metrics import Metrics
 from service.models import Models
-from service.routes import Service, router
+from service.routes import PROBLEM_SCHEMA, Service, router
 from service.runtime import OnnxRuntime, RuntimeFactory
+from service.schemas import ProblemResponse
 from service.settings import Settings
 from service.version import VERSION
 
@@ -61,9 +63,25 @@ def create_app(
         codecs=ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="codec"),
     )
     app.include_router(router)
+    _describe_problems(app)
     problems.install(app)
     app.add_middleware(CallMiddleware, metrics=metrics, max_body_bytes=settings.max_body_bytes)
     return app
+
+
+def _describe_problems(app: FastAPI) -> None:
+    """Put the schema of problems into the OpenAPI document, where every error response refers to it."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schemas = plain().setdefault("components", {}).setdefault("schemas", {})
+            schema = ProblemResponse.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(schema.pop("$defs", {}))
+            schemas[PROBLEM_SCHEMA] = schema
+        return app.openapi_schema
+
+    app.openapi = openapi
 
 
 def _default_registry() -> CollectorRegistry:

@@ -210,16 +210,19 @@ class Batcher:
 
     async def _execute(self, slices: list[_Slice]) -> None:
         try:
-            outputs = await self._call(slices)
-        except BaseException as exc:
-            if isinstance(exc, Exception) and not isinstance(exc, BrokenExecutor):
+            try:
+                outputs = await self._call(slices)
+            except BrokenExecutor:
+                raise
+            except Exception as exc:
                 await self._isolate(slices, exc)
-                return
+            else:
+                self._deliver(slices, outputs)
+        except BaseException:
             # No thread is left to run anything: these requests fail now, and the batcher with them.
             for part in slices:
                 self._fail(part.job, BatcherClosedError(f"the {self.graph} worker died"))
             raise
-        self._deliver(slices, outputs)
 
     async def _isolate(self, slices: list[_Slice], exc: Exception) -> None:
         """A batch failed: run its requests one by one, so that only the guilty ones fail."""
@@ -278,4 +281,7 @@ def _padded_run(run: Callable[[Arrays], Arrays], slices: list[_Slice], bucket: i
             name: np.concatenate([array, np.repeat(array[-1:], bucket - size, axis=0)])
             for name, array in inputs.items()
         }
-    return {name: array[:size] for name, array in run(inputs).items()}
+    outputs = run(inputs)
+    if lost := [name for name, array in outputs.items() if len(array) != bucket]:
+        raise ValueError(f"output {lost[0]} has {len(outputs[lost[0]])} rows for {bucket} inputs")
+    return {name: array[:size] for name, array in outputs.items()}

@@ -196,7 +196,7 @@ def read_manifest(directory: Path) -> Manifest:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
         raise BundleError(path, "is missing; a bundle must have a manifest") from exc
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise BundleError(path, "is not readable JSON") from exc
     version = values.get("schema_version") if isinstance(values, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
@@ -215,7 +215,9 @@ def load(directory: Path) -> Bundle:
     manifest = read_manifest(directory)
     for name, entry in manifest.files.items():
         path = directory / name
-        if path.name != name or not path.is_file():
+        if path.name != name or name == "..":
+            raise BundleError(directory / MANIFEST, f"files.{name}: must be a plain file name inside the bundle")
+        if not path.is_file():
             raise BundleError(path, "is listed in the manifest and missing")
         if path.stat().st_size != entry.bytes:
             raise BundleError(path, f"has {path.stat().st_size} bytes; the manifest says {entry.bytes}")

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import problems
@@ -29,6 +30,7 @@ class Call:
     def __init__(self, request_id: str, metrics: Metrics) -> None:
         self.request_id = request_id
         self.headers: dict[str, str] = {}
+        self._started = time.perf_counter()
         self._stages: dict[str, float] = {}
         self._metrics = metrics
 
@@ -45,6 +47,11 @@ class Call:
         """Record `seconds` of a stage that was timed elsewhere."""
         self._stages[name] = self._stages.get(name, 0.0) + seconds
         self._metrics.stage_duration.labels(name).observe(seconds)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the request arrived."""
+        return time.perf_counter() - self._started
 
     @property
     def server_timing(self) -> str:
@@ -66,7 +73,6 @@ class CallMiddleware:
         call = Call(offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex, self._metrics)
         scope.setdefault("state", {})["call"] = call
         status = 500
-        started = time.perf_counter()
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -83,11 +89,14 @@ class CallMiddleware:
         with self._metrics.in_flight.track_inprogress():
             try:
                 await self._answer(scope, self._limited(headers, receive), send_with_headers, call)
+            except ClientDisconnect:  # nobody is left to answer; 499 as nginx logs it
+                status = 499
+                self._metrics.cancelled.labels("body").inc()
             finally:
                 # The matched route's template, so that the label has few values; anything unmatched is one value.
                 endpoint = getattr(scope.get("route"), "path", "other")
                 self._metrics.requests.labels(endpoint, str(status)).inc()
-                self._metrics.request_duration.labels(endpoint).observe(time.perf_counter() - started)
+                self._metrics.request_duration.labels(endpoint).observe(call.elapsed)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
         started = False
@@ -99,6 +108,8 @@ class CallMiddleware:
 
         try:
             await self._app(scope, receive, send_once)
+        except ClientDisconnect:
+            raise
         except Exception as exc:
             problem = problems.translate(exc)
             if problem.status == 500:
@@ -114,7 +125,7 @@ class CallMiddleware:
 
         async def limited() -> Message:
             nonlocal seen
-            if promised.isdigit() and int(promised) > self._max_body_bytes:
+            if promised.isascii() and promised.isdigit() and int(promised) > self._max_body_bytes:
                 raise self._too_large(f"has {promised} bytes")
             message = await receive()
             seen += len(message.get("body", b""))

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 ACCEPTED_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"GIF8")
 
 # Pillow's own bomb guard only warns below twice its limit; `decode` compares the header's size with the caller's
 # limit before any pixel is decoded, so the module-wide guard would only add a second, different answer.
@@ -74,6 +75,8 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=ACCEPTED_FORMATS)
     except UnidentifiedImageError as exc:
+        if data.startswith(_SIGNATURES):
+            raise BrokenImageError("the image's header is truncated or corrupt") from exc
         accepted = ", ".join(ACCEPTED_FORMATS)
         raise UnsupportedImageError(f"the data is not an image of an accepted format ({accepted})") from exc
     except Exception as exc:  # a damaged header raises whatever the format's parser trips over

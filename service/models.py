@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 from service import bundle as bundles
 from service.batcher import Batcher, buckets
 from service.bundle import Bundle, Manifest
+from service.calls import Call
 from service.metrics import Metrics
 from service.problems import Problem
 from service.runtime import RuntimeFactory, warm
@@ -19,8 +19,6 @@ from service.settings import Settings
 from service.vectors import Sampler
 
 log = logging.getLogger(__name__)
-
-Record = Callable[[str, float], None]
 
 
 class Model:
@@ -37,6 +35,7 @@ class Model:
         self.decoder = Batcher("decoder", self.runtime.decoder, self._executor, metrics, **limits)
         self.sampler = Sampler(bundle.manifest.prior)
         self._timeout = settings.request_timeout
+        self.closed = False
 
     @property
     def manifest(self) -> Manifest:
@@ -51,25 +50,26 @@ class Model:
         """Whether both workers live."""
         return self.encoder.failure is None and self.decoder.failure is None
 
-    async def encode(self, image: np.ndarray, attributes: np.ndarray, record: Record) -> dict[str, np.ndarray]:
+    async def encode(self, image: np.ndarray, attributes: np.ndarray, call: Call) -> dict[str, np.ndarray]:
         """uint8 [N, S, S, 3] and f32 [N, K] (NaN unknown) to mean, log_variance [N, Z], attribute_estimates [N, K].
 
-        `record` is told the seconds spent in each stage. Raises BatcherError.
+        `call` is told the seconds spent in each stage, and limits all of its request's together. Raises BatcherError.
         """
-        return await self._submit(self.encoder, {"image": image, "attributes": attributes}, record)
+        return await self._submit(self.encoder, {"image": image, "attributes": attributes}, call)
 
-    async def decode(self, latent: np.ndarray, attributes: np.ndarray, record: Record) -> np.ndarray:
+    async def decode(self, latent: np.ndarray, attributes: np.ndarray, call: Call) -> np.ndarray:
         """f32 [N, Z] and f32 [N, K] to uint8 [N, S, S, 3]; otherwise as `encode`."""
-        return (await self._submit(self.decoder, {"latent": latent, "attributes": attributes}, record))["image"]
+        return (await self._submit(self.decoder, {"latent": latent, "attributes": attributes}, call))["image"]
 
-    async def _submit(self, batcher: Batcher, inputs: dict[str, np.ndarray], record: Record) -> dict[str, np.ndarray]:
-        computed = await batcher.submit(inputs, self._timeout)
-        record("queue", computed.queue_seconds)
-        record("infer", computed.infer_seconds)
+    async def _submit(self, batcher: Batcher, inputs: dict[str, np.ndarray], call: Call) -> dict[str, np.ndarray]:
+        computed = await batcher.submit(inputs, max(0.0, self._timeout - call.elapsed))
+        call.add("queue", computed.queue_seconds)
+        call.add("infer", computed.infer_seconds)
         return computed.outputs
 
     async def close(self) -> None:
         """Finish what was admitted, then free the threads."""
+        self.closed = True
         await self.encoder.close()
         await self.decoder.close()
         self._executor.shutdown()
@@ -101,7 +101,7 @@ class Models:
 
     def _announce(self, model: Model) -> None:
         name = model.manifest.name
-        self._metrics.model_ready.labels(name).set(1)
+        self._metrics.model_ready.labels(name).set_function(lambda: float(model.healthy and not model.closed))
         self._metrics.model_info.labels(name).info({"version": model.manifest.version, "device": model.runtime.device})
         log.info("loaded %s on %s with %d workers", model.identity, model.runtime.device, model.runtime.workers)
 
@@ -122,5 +122,4 @@ class Models:
     async def close(self) -> None:
         """Drain every model."""
         for model in self.all():
-            self._metrics.model_ready.labels(model.manifest.name).set(0)
             await model.close()

@@ -15,9 +15,12 @@ from starlette.exceptions import HTTPException
 
 from service.batcher import BatcherClosedError, DeadlineError, InferenceError, QueueFullError, RequestTooLargeError
 from service.images import ImageError
+from service.schemas import ATTRIBUTE_FORMS
 
 MEDIA_TYPE = "application/problem+json"
 _LONGEST_VALUE = 200
+# FastAPI's word for where it looked, and the tags of a union: parts of a location that no client wrote.
+_NOT_FIELDS = {"body", "query", "path", *ATTRIBUTE_FORMS}
 
 
 class Problem(Exception):
@@ -64,15 +67,18 @@ def from_validation(errors: list[Any]) -> Problem:
         return Problem(400, "the body is not valid JSON", [{"field": "body", "rule": "must be JSON"}])
     listed = []
     for error in errors:
-        # The leading "body" or "query" says where FastAPI looked, not what the client called it.
-        location = [str(part) for part in error["loc"] if part not in ("body", "query", "path")]
+        location = [str(part) for part in error["loc"] if part not in _NOT_FIELDS]
         missing = error["type"] == "missing"
         listed.append(
-            {"field": ".".join(location) or "body", "rule": "is required" if missing else error["msg"]}
+            {"field": ".".join(location) or "body", "rule": "is required" if missing else _rule(error["msg"])}
             | ({} if missing else {"value": shown(error.get("input"))})
         )
     detail = "; ".join(f"{error['field']}: {error['rule']}" for error in listed[:3])
     return Problem(422, detail, listed)
+
+
+def _rule(message: str) -> str:
+    return message.removeprefix("Value error, ")
 
 
 def translate(exc: Exception) -> Problem:

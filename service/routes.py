@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import http
 import secrets
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -34,7 +35,6 @@ from service.schemas import (
     ModelsResponse,
     PictureResponse,
     PicturesResponse,
-    ProblemResponse,
 )
 from service.settings import Settings
 
@@ -69,11 +69,12 @@ Shared = Annotated[Service, Depends(_service)]
 Current = Annotated[Call, Depends(_call)]
 
 router = APIRouter()
-_PROBLEM = {"model": ProblemResponse, "content": {PROBLEM_TYPE: {}}}
+PROBLEM_SCHEMA = "ProblemResponse"
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return dict.fromkeys(statuses, _PROBLEM)
+    content = {PROBLEM_TYPE: {"schema": {"$ref": f"#/components/schemas/{PROBLEM_SCHEMA}"}}}
+    return {status: {"description": http.HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -104,6 +105,10 @@ def _body(schema: type, with_json: bool) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}, "parameters": query}
 
 
+def _json_body(schema: type) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema.model_json_schema()}}}}
+
+
 @router.post(
     "/v1/encode",
     response_model=EncodeResponse,
@@ -115,9 +120,9 @@ async def encode(request: Request, service: Shared, call: Current) -> JSONRespon
     upload = await uploads.read(request)
     asked = upload.parameters(EncodeRequest)
     model = _model(service, call, asked.model)
-    known = vectors.attribute_vector(asked.attributes or {}, model.manifest)
+    known = vectors.attribute_vector(asked.attributes or {}, model.manifest, exclusive=False)
     picture = await _framed(service, call, upload, model)
-    found = await model.encode(picture.face[None], known[None], call.add)
+    found = await model.encode(picture.face[None], known[None], call)
     service.metrics.images.labels("encode").inc()
     names = model.manifest.attribute_names
     face = Face(
@@ -135,10 +140,12 @@ async def encode(request: Request, service: Shared, call: Current) -> JSONRespon
     "/v1/generate",
     response_model=PicturesResponse,
     responses=_PICTURE_RESPONSES | _WORK_PROBLEMS,
+    openapi_extra=_json_body(GenerateRequest),
     summary="Faces from attributes",
 )
-async def generate(asked: GenerateRequest, request: Request, service: Shared, call: Current) -> Response:
+async def generate(request: Request, service: Shared, call: Current) -> Response:
     wanted = negotiation.choose(request.headers.get("accept", ""))
+    asked = (await uploads.read_json(request)).parameters(GenerateRequest)
     model = _model(service, call, asked.model)
     vector = vectors.attribute_vector(asked.attributes, model.manifest)
     seed = secrets.randbelow(MAX_SEED + 1) if asked.seed is None else asked.seed
@@ -147,9 +154,10 @@ async def generate(asked: GenerateRequest, request: Request, service: Shared, ca
         latent = model.sampler.latents(seed, asked.count, asked.temperature)
     else:
         _check_count("latents", len(asked.latents), service.settings.max_count)
-        latent = vectors.latent_matrix(asked.latents, model.manifest, "latents")
+        names = [f"latents.{row}" for row in range(len(asked.latents))]
+        latent = vectors.latent_matrix(asked.latents, model.manifest, names)
     attributes = model.sampler.attributes(vector, seed, len(latent), model.manifest)
-    faces = await model.decode(latent, attributes, call.add)
+    faces = await model.decode(latent, attributes, call)
     service.metrics.images.labels("generate").inc(len(faces))
     call.headers["X-Facet-Seed"] = str(seed)
     return await _pictures(service, call, wanted, asked.format, asked.quality, model, faces, attributes, seed)
@@ -168,10 +176,12 @@ async def edit(request: Request, service: Shared, call: Current) -> Response:
     asked = upload.parameters(EditRequest)
     model = _model(service, call, asked.model)
     target = vectors.edit_target(vectors.attribute_vector(asked.attributes, model.manifest), model.manifest)
-    known = vectors.attribute_vector(asked.source_attributes or {}, model.manifest, "source_attributes")
+    known = vectors.attribute_vector(
+        asked.source_attributes or {}, model.manifest, "source_attributes", exclusive=False
+    )
     latent, shown = await _source(service, call, upload, asked, known, model)
     attributes = vectors.edited(shown, target, asked.strength)
-    faces = await model.decode(latent, attributes, call.add)
+    faces = await model.decode(latent, attributes, call)
     service.metrics.images.labels("edit").inc()
     return await _pictures(service, call, wanted, asked.format, asked.quality, model, faces, attributes, None)
 
@@ -236,7 +246,7 @@ async def _source(
     """Latent f32 [1, Z] and attributes f32 [1, K] of the face to edit, from its picture or as given."""
     if asked.latent is None:
         picture = await _framed(service, call, upload, model)
-        found = await model.encode(picture.face[None], known[None], call.add)
+        found = await model.encode(picture.face[None], known[None], call)
         return found["mean"], found["attribute_estimates"]
     if upload.image is not None:
         raise invalid("latent", f"{len(asked.latent)} values", "cannot be given together with an image")
@@ -245,7 +255,7 @@ async def _source(
         raise invalid(
             "source_attributes", None, f"is required with a latent, for every attribute; missing: {', '.join(missing)}"
         )
-    return vectors.latent_matrix([asked.latent], model.manifest, "latent"), known[None]
+    return vectors.latent_matrix([asked.latent], model.manifest, ["latent"]), known[None]
 
 
 async def _pictures(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 MAX_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exact
 
@@ -16,19 +16,27 @@ def _from_text(value: Any) -> Any:
         return value
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError("must be JSON") from None
 
 
-def _number_from_text(value: Any) -> Any:
+def _not_boolean(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("must be a number")
     return value
 
 
+def _attribute_form(value: Any) -> str:
+    return ATTRIBUTE_FORMS[1] if isinstance(value, list) else ATTRIBUTE_FORMS[0]
+
+
+# Tags of the two forms; they show up in the locations of pydantic's errors, from where `problems` removes them.
+ATTRIBUTE_FORMS = ("by-name", "vector")
 Number = Annotated[float, Field(strict=True)]
 Attributes = Annotated[
-    dict[str, Number | None] | list[Number | None],
+    Annotated[dict[str, Number | None], Tag(ATTRIBUTE_FORMS[0])]
+    | Annotated[list[Number | None], Tag(ATTRIBUTE_FORMS[1])],
+    Discriminator(_attribute_form),
     BeforeValidator(_from_text),
     Field(
         description="attribute values, -1 absent .. +1 present (up to 2 exaggerates): by name, or the whole vector in "
@@ -38,7 +46,8 @@ Attributes = Annotated[
 ]
 Vector = Annotated[list[Number], BeforeValidator(_from_text)]
 Vectors = Annotated[list[Vector], BeforeValidator(_from_text)]
-Scalar = Annotated[float, BeforeValidator(_number_from_text), Field(allow_inf_nan=False)]
+Scalar = Annotated[float, BeforeValidator(_not_boolean), Field(allow_inf_nan=False)]
+Integer = Annotated[int, BeforeValidator(_not_boolean)]
 
 
 class _Request(BaseModel):
@@ -51,7 +60,7 @@ class _Pictures(_Request):
     format: Literal["png", "jpeg", "webp"] = Field(
         default="png", description="of the pictures inside a JSON response; otherwise `Accept` decides"
     )
-    quality: int = Field(default=90, ge=1, le=100, description="for JPEG and WebP")
+    quality: Integer = Field(default=90, ge=1, le=100, description="for JPEG and WebP")
 
 
 class EncodeRequest(_Request):
@@ -64,8 +73,8 @@ class GenerateRequest(_Pictures):
     """Parameters of generate."""
 
     attributes: Attributes = Field(default_factory=dict)
-    count: int = Field(default=1, ge=1, description="number of faces")
-    seed: int | None = Field(default=None, ge=0, le=MAX_SEED, description="the same seed gives the same faces")
+    count: Integer = Field(default=1, ge=1, description="number of faces")
+    seed: Integer | None = Field(default=None, ge=0, le=MAX_SEED, description="the same seed gives the same faces")
     temperature: Scalar = Field(default=1.0, ge=0, le=2, description="spread of the faces; 0 gives the mean face")
     latents: Vectors | None = Field(
         default=None, min_length=1, description="explicit latents instead of drawn ones; sets the count"

@@ -39,21 +39,39 @@ async def read(request: Request) -> Upload:
     content type that is not accepted, 422 for a parameter given twice.
     """
     query = _once(request.query_params.multi_items())
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = _content_type(request)
     if kind == _FORM:
         upload = await _read_form(request)
     elif kind == _JSON:
-        upload = Upload(None, await _read_json(request))
+        upload = Upload(None, await _json_object(request))
     elif kind in _RAW or kind.startswith("image/"):
         upload = Upload(await request.body() or None, {})
     else:
-        rule = f"must be {_FORM} with a field {IMAGE_FIELD!r}, an image type, application/octet-stream or {_JSON}"
-        error = {"field": "Content-Type", "value": kind[:100], "rule": rule}
-        raise Problem(415, f"Content-Type {kind[:100]!r}: {rule}", [error])
+        raise _wrong_type(
+            kind, f"{_FORM} with a field {IMAGE_FIELD!r}, an image type, application/octet-stream or {_JSON}"
+        )
     for name in query:
         if name in upload.fields:
             raise invalid(name, query[name], "is given in the query and in the body; give it once")
     return Upload(upload.image, query | upload.fields)
+
+
+async def read_json(request: Request) -> Upload:
+    """Read a request that is JSON and nothing else. Raises as `read`."""
+    kind = _content_type(request)
+    if kind != _JSON:
+        raise _wrong_type(kind, f"{_JSON} (curl: -H 'Content-Type: {_JSON}')")
+    return Upload(None, await _json_object(request))
+
+
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _wrong_type(kind: str, accepted: str) -> Problem:
+    rule = f"must be {accepted}"
+    error = {"field": "Content-Type", "value": kind[:100], "rule": rule}
+    return Problem(415, f"Content-Type {kind[:100]!r}: {rule}", [error])
 
 
 async def _read_form(request: Request) -> Upload:
@@ -75,7 +93,7 @@ async def _read_form(request: Request) -> Upload:
         return Upload(image, _once(fields))
 
 
-async def _read_json(request: Request) -> dict[str, Any]:
+async def _json_object(request: Request) -> dict[str, Any]:
     try:
         value = await request.json()
     except (ValueError, RecursionError) as exc:  # UnicodeDecodeError is a ValueError

@@ -18,12 +18,14 @@ _LATENT_LIMIT = 1e3
 AttributeValues = Mapping[str, float | None] | Sequence[float | None]
 
 
-def attribute_vector(values: AttributeValues, manifest: Manifest, field: str = "attributes") -> np.ndarray:
+def attribute_vector(
+    values: AttributeValues, manifest: Manifest, field: str = "attributes", exclusive: bool = True
+) -> np.ndarray:
     """f32 [K] in manifest order, NaN for attributes that `values` leaves out or gives as null.
 
     `values` is a mapping by name, or the whole vector. Raises a 422 Problem for an unknown name (with the closest known
-    ones), a wrong length, a value that is not finite or not within -2..2, or two attributes of one exclusive group
-    that are both set.
+    ones), a wrong length, a value that is not finite or not within -2..2, or, if `exclusive`, two attributes of one
+    group that are both set. What a picture shows, unlike what is asked for, may be undecided between two.
     """
     names = manifest.attribute_names
     if isinstance(values, Mapping):
@@ -36,7 +38,8 @@ def attribute_vector(values: AttributeValues, manifest: Manifest, field: str = "
     for name, value in given.items():
         if value is not None:
             vector[names.index(name)] = _within(value, f"{field}.{name}", LIMIT)
-    _refuse_contradictions(vector, manifest, field)
+    if exclusive:
+        _refuse_contradictions(vector, manifest, field)
     return vector
 
 
@@ -83,14 +86,17 @@ def edited(shown: np.ndarray, target: np.ndarray, strength: float) -> np.ndarray
     return np.where(np.isnan(target), shown, shown + np.float32(strength) * (target - shown)).astype(np.float32)
 
 
-def latent_matrix(latents: Sequence[Sequence[float]], manifest: Manifest, field: str) -> np.ndarray:
-    """f32 [N, Z]. Raises a 422 Problem for a wrong length or a value that is not finite or beyond 1000."""
+def latent_matrix(latents: Sequence[Sequence[float]], manifest: Manifest, fields: Sequence[str]) -> np.ndarray:
+    """f32 [N, Z] from N latents whose names for errors are `fields`.
+
+    Raises a 422 Problem for a wrong length or a value that is not finite or beyond 1000.
+    """
     for row, latent in enumerate(latents):
         if len(latent) != manifest.latent_size:
             rule = f"must have {manifest.latent_size} values for this model"
-            raise invalid(f"{field}.{row}", f"{len(latent)} values", rule)
+            raise invalid(fields[row], f"{len(latent)} values", rule)
         for place, value in enumerate(latent):
-            _within(value, f"{field}.{row}.{place}", _LATENT_LIMIT)
+            _within(value, f"{fields[row]}.{place}", _LATENT_LIMIT)
     return np.asarray(latents, dtype=np.float32)
 
 

@@ -34,18 +34,18 @@ def fit(arguments: argparse.Namespace) -> int:
         dataset.load_pixels(index, settings.data, arguments.cache, settings.data.shift),
         held_out,
         dataset.load_pixels(held_out, settings.data, arguments.cache),
-        arguments.run,
+        arguments.workdir,
         device,
         command=f"python -m training {shlex.join(_without_paths(arguments))}",
     )
-    last = arguments.run / LAST
+    last = arguments.workdir / LAST
     if arguments.resume:
         if last.exists():
             trainer.resume(last)
         else:
-            print(f"nothing to resume in {arguments.run}; starting at step 0", file=sys.stderr)
+            print(f"nothing to resume in {arguments.workdir}; starting at step 0", file=sys.stderr)
     elif last.exists():
-        raise checkpoint.CheckpointError(f"{last}: exists; pass --resume to go on, or choose another --run")
+        raise checkpoint.CheckpointError(f"{last}: exists; pass --resume to go on, or choose another --workdir")
     finished = trainer.fit()
     distributed.stop()
     if not finished:
@@ -64,7 +64,13 @@ def train_judge(arguments: argparse.Namespace) -> int:
     index, pixels = _faces(arguments, settings, "train", settings.data.shift)
     held_out, held_out_pixels = _faces(arguments, settings, "validation")
     trained = judge.train_judge(
-        index, pixels, settings.data.image_size, arguments.seed, arguments.epochs, distributed.start()
+        index,
+        pixels,
+        settings.data.image_size,
+        arguments.seed,
+        arguments.epochs,
+        distributed.start(),
+        arguments.batch_size,
     ).cpu()
     logits, _ = trained.look(held_out_pixels)
     accuracy = ((logits > 0) == (held_out.labels > 0)).mean(0)
@@ -81,7 +87,7 @@ def train_judge(arguments: argparse.Namespace) -> int:
 
 def calibrate(arguments: argparse.Namespace) -> int:
     """Fit gains and the sampling prior of a trained checkpoint."""
-    path = arguments.run / arguments.checkpoint
+    path = arguments.workdir / arguments.checkpoint
     model, settings, state = checkpoint.load_model(path)
     classifier, _ = judge.load_judge(arguments.classifier)
     index, pixels = _faces(arguments, settings, "train", settings.data.shift)
@@ -96,8 +102,8 @@ def calibrate(arguments: argparse.Namespace) -> int:
     fitted = prior.fit_prior(mean, log_variance, faces.labels.astype(np.float64))
     state["ema"] = model.state_dict()
     state["gains"], state["prior"] = gains, fitted.model_dump(mode="json")
-    checkpoint.save(arguments.run / CALIBRATED, {k: v for k, v in state.items() if k in _EXPORTED})
-    print(f"{arguments.run / CALIBRATED}: " + " ".join(f"{name} {gain:g}" for name, gain in gains.items()))
+    checkpoint.save(arguments.workdir / CALIBRATED, {k: v for k, v in state.items() if k in _EXPORTED})
+    print(f"{arguments.workdir / CALIBRATED}: " + " ".join(f"{name} {gain:g}" for name, gain in gains.items()))
     return 0
 
 
@@ -181,17 +187,18 @@ def parser() -> argparse.ArgumentParser:
 
     command = add("fit", fit)
     add_preset(command)
-    command.add_argument("--run", type=Path, required=True, help="directory for checkpoints, scalars and samples")
+    command.add_argument("--workdir", type=Path, required=True, help="directory for checkpoints, scalars and samples")
     command.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
 
     command = add("judge", train_judge)
     add_preset(command)
     command.add_argument("--seed", type=int, required=True, help="not the seed of anything it will judge")
     command.add_argument("--epochs", type=int, default=8)
+    command.add_argument("--batch-size", type=int, default=128)
     command.add_argument("--out", type=Path, required=True)
 
     command = add("calibrate", calibrate)
-    command.add_argument("--run", type=Path, required=True)
+    command.add_argument("--workdir", type=Path, required=True)
     command.add_argument("--checkpoint", default=LAST)
     command.add_argument("--classifier", type=Path, required=True, help="a judge, but not the one that evaluates")
     command.add_argument("--target", type=float, default=2.5, help="median logit that strength 1 should reach")

@@ -62,8 +62,7 @@ def flip_probabilities(frequencies: Tensor, labels: Tensor) -> Tensor:
     """Which single attribute to invert: f32 [N, K], rows sum to 1.
 
     `frequencies` f32 [K] are the shares of +1 in the data. An attribute is drawn in inverse proportion to how
-    common its present value is, so that over the data every attribute is added and removed about equally often,
-    rare ones included.
+    common its present value is, so that over the data adding and removing come out far more even than labels are.
     """
     share = torch.where(labels > 0, frequencies, 1.0 - frequencies).clamp(min=0.01)  # [N, K]
     odds = 1.0 / share

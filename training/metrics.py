@@ -76,7 +76,7 @@ def probe_auc(
         classifier = (
             LogisticRegression(max_iter=300, C=1.0)
             if kind == "linear"
-            else MLPClassifier((128,), alpha=1e-3, max_iter=30, early_stopping=True, random_state=0)
+            else MLPClassifier((128,), alpha=1e-3, max_iter=200, early_stopping=True, random_state=0)
         )
         probe = make_pipeline(StandardScaler(), classifier).fit(train, target)
         scores[attribute] = roc_auc_score(truth, probe.predict_proba(test)[:, 1])

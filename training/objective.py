@@ -23,6 +23,7 @@ _KNOWN_LABEL_PROBABILITY = 0.5  # else the encoder's own estimate, as when a pho
 _SECOND_FLIP_PROBABILITY = 0.3
 _PARTIAL_EDIT_PROBABILITY = 0.25  # intensities below 1, so that halfway means halfway
 _LABEL_SMOOTHING = 0.1
+_EDIT_SMOOTHING = 0.2
 
 
 @dataclass
@@ -106,8 +107,11 @@ def model_loss(
     mse = losses.mean_squared_error(reconstruction, image)
     kl = losses.kl_divergence(posterior.mean, posterior.log_variance).mean()
     smooth = labels * (1 - _LABEL_SMOOTHING)
-    # Smoothed targets stop rewarding an edit once it is as plain as on a real picture.
-    wanted = torch.where(changed, asked * (1 - _LABEL_SMOOTHING), labels).repeat(2, 1)
+    # Smoothed targets stop rewarding an edit once it is as plain as on a real picture. Everything else should look
+    # to the opponent as it did before the edit; hard labels would reward caricature there.
+    with torch.no_grad():
+        before = 2 * torch.sigmoid(opponent(image)[1]) - 1  # f32 [N, K]
+    wanted = torch.where(changed, asked * (1 - _EDIT_SMOOTHING), before).repeat(2, 1)
     twice = changed.repeat(2, 1)
     parts = {
         "nll": losses.calibrated_nll(mse, distributed.average(mse)),

@@ -1,0 +1,199 @@
+"""A tiny bundle on disk, runtimes that misbehave on command, and pictures to upload."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from PIL import Image
+from prometheus_client import CollectorRegistry
+
+from service import bundle
+from service.app import create_app
+from service.bundle import Attribute, FaceFrame, FileEntry, Manifest, Parity, SamplingPrior, Training
+from service.models import Model
+from service.runtime import Arrays, FakeRuntime
+from service.settings import Settings
+
+with warnings.catch_warnings():  # Starlette would rather have httpx2; httpx is what the project installs
+    warnings.simplefilter("ignore")
+    from starlette.testclient import TestClient
+
+IMAGE_SIZE, LATENT_SIZE = 8, 3
+ALIGNED = (178, 218)
+ATTRIBUTES = ("Smiling", "Eyeglasses", "Black_Hair", "Blond_Hair", "Male")
+LATENT_MEAN = [10.0, -2.0, 0.5]
+PATIENCE = 20  # seconds until a test that hangs fails
+
+_FILES = {
+    "encoder.onnx": b"not really an encoder",
+    "decoder.onnx": b"not really a decoder",
+    "MODEL_CARD.md": b"# tiny\n",
+    "samples.png": b"not really a picture",
+}
+
+
+def write_bundle(directory: Path) -> Manifest:
+    """A valid bundle named as its directory; the graphs are bytes that no runtime can load."""
+    directory.mkdir(parents=True)
+    interfaces = bundle.graph_interfaces(IMAGE_SIZE, LATENT_SIZE, len(ATTRIBUTES))
+    entries = {}
+    for name, data in _FILES.items():
+        (directory / name).write_bytes(data)
+        inputs, outputs = interfaces.get(name, ([], []))
+        digest = bundle.sha256_file(directory / name)
+        entries[name] = FileEntry(sha256=digest, bytes=len(data), inputs=inputs, outputs=outputs)
+    manifest = Manifest(
+        schema_version=1,
+        name=directory.name,
+        version="1.2.3",
+        description="a model for tests",
+        weights_licence="CC0-1.0",
+        frame=FaceFrame(
+            image_size=IMAGE_SIZE,
+            aligned_size=ALIGNED,
+            crop_box=(15, 40, 163, 188),
+            landmarks=[(69, 111), (108, 111), (89, 130), (73, 152), (105, 152)],
+        ),
+        latent_size=LATENT_SIZE,
+        attributes=[
+            Attribute(
+                name=name,
+                description=f"shows {name}",
+                group="hair" if name.endswith("_Hair") else None,
+                gain=1.0,
+                sensitive=name == "Male",
+            )
+            for name in ATTRIBUTES
+        ],
+        prior=_prior(),
+        files=entries,
+        parity={"encoder.onnx": Parity(batches=[1, 3], tolerance={"mean": 1e-3}, max_error={"mean": 1e-5})},
+        training=Training(
+            config={}, epochs=1, seed=0, data_sha256="0" * 64, command="python -m training", source_commit="0" * 40
+        ),
+        evaluation={"psnr": 20.5},
+    )
+    (directory / bundle.MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
+    return manifest
+
+
+def _prior() -> SamplingPrior:
+    """Men of this prior wear glasses, women do not; nobody prefers a hair colour."""
+    covariance = np.eye(len(ATTRIBUTES))
+    glasses, male = ATTRIBUTES.index("Eyeglasses"), ATTRIBUTES.index("Male")
+    covariance[glasses, male] = covariance[male, glasses] = 0.9
+    return SamplingPrior(
+        latent_mean=LATENT_MEAN,
+        latent_cholesky=[[2.0], [0.5, 1.0], [0.0, 0.25, 1.5]],
+        attribute_mean=[0.0] * len(ATTRIBUTES),
+        attribute_covariance=covariance.tolist(),
+    )
+
+
+def rewrite_manifest(directory: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Apply `change` to the manifest's JSON, in place."""
+    path = directory / bundle.MANIFEST
+    values = json.loads(path.read_text(encoding="utf-8"))
+    change(values)
+    path.write_text(json.dumps(values), encoding="utf-8")
+
+
+class HeldRuntime(FakeRuntime):
+    """Between `hold` and `release` a decoder batch stays where it is; `entered` says that one has arrived."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        super().__init__(manifest, workers=1)
+        self.entered, self._gate = threading.Event(), threading.Event()
+        self._gate.set()
+
+    def hold(self) -> None:
+        self.entered.clear()
+        self._gate.clear()
+
+    def release(self) -> None:
+        self._gate.set()
+
+    def decoder(self, inputs: Arrays) -> Arrays:
+        self.entered.set()
+        assert self._gate.wait(PATIENCE)
+        return super().decoder(inputs)
+
+
+class FailingRuntime(FakeRuntime):
+    """Raises `error`, once it is set, in the decoder."""
+
+    error: Exception | None = None
+
+    def decoder(self, inputs: Arrays) -> Arrays:
+        if self.error is not None:
+            raise self.error
+        return super().decoder(inputs)
+
+
+@contextmanager
+def serving(settings: Settings, runtime: Callable[[Manifest], FakeRuntime] = FakeRuntime) -> Iterator[TestClient]:
+    """A client of an application that has started."""
+    with TestClient(application(settings, runtime)) as client:
+        yield client
+
+
+def application(settings: Settings, runtime: Callable[[Manifest], FakeRuntime] = FakeRuntime):
+    return create_app(
+        settings, runtime_factory=lambda bundle, _: runtime(bundle.manifest), registry=CollectorRegistry()
+    )
+
+
+def model_of(client: TestClient) -> Model:
+    return client.app.state.service.models.get(None)
+
+
+def sample(client: TestClient, name: str, **labels: str) -> float:
+    """A metric's value, 0 where it was never touched."""
+    return client.app.state.service.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+def grey(level: int, size: tuple[int, int] = ALIGNED) -> bytes:
+    """A PNG of one level of grey, width by height."""
+    return encoded(Image.new("RGB", size, (level, level, level)), "PNG")
+
+
+def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, image_format, **options)
+    return buffer.getvalue()
+
+
+def pixels(data: bytes) -> np.ndarray:
+    """uint8 [H, W, 3]."""
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def problem(response: httpx.Response, status: int) -> dict[str, Any]:
+    """The body of an error that keeps every promise made to clients."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert body["status"] == status
+    assert body["type"] == "about:blank"
+    assert body["title"]
+    assert body["detail"]
+    assert body["request_id"] == response.headers["x-request-id"]
+    assert "Traceback" not in response.text
+    assert ".py" not in response.text
+    for error in body.get("errors", []):
+        assert error["field"]
+        assert error["rule"]
+    return body
+
+
+def fields(body: dict[str, Any]) -> list[str]:
+    return [error["field"] for error in body["errors"]]

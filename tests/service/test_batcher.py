@@ -1,0 +1,508 @@
+"""Requests share batches and nothing else: not their rows, not their errors, not their deadlines."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures.thread import BrokenThreadPool
+from contextlib import asynccontextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from service.batcher import (
+    Batcher,
+    BatcherClosedError,
+    BatcherError,
+    Computed,
+    DeadlineError,
+    InferenceError,
+    QueueFullError,
+    RequestTooLargeError,
+    buckets,
+)
+from service.metrics import Metrics
+from tests.service.fakes import PATIENCE
+
+
+class Graph:
+    """Doubles its input and remembers every batch; between `hold` and `release` it keeps its worker."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.failures: dict[int, Exception] = {}
+        self._entered, self._gate = threading.Event(), threading.Event()
+        self._gate.set()
+
+    def __call__(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        rows = inputs["x"][:, 0].astype(int).tolist()
+        self.batches.append(rows)
+        self._entered.set()
+        assert self._gate.wait(PATIENCE)
+        for row, failure in self.failures.items():
+            if row in rows:
+                raise failure
+        return {"y": 2 * inputs["x"], "negative": -inputs["x"][:, 0]}
+
+    def hold(self) -> None:
+        self._entered.clear()
+        self._gate.clear()
+
+    def release(self) -> None:
+        self._gate.set()
+
+    async def entered(self) -> None:
+        assert await asyncio.to_thread(self._entered.wait, PATIENCE)
+
+
+class Scene:
+    """A batcher over a Graph, with whatever a test asks of them."""
+
+    def __init__(self, executor: Executor, run: Callable | None, limits: dict[str, int]) -> None:
+        self.graph, self.registry = Graph(), CollectorRegistry()
+        limits = {"max_batch": 4, "capacity": 16, "workers": 1} | limits
+        self.batcher = Batcher("decoder", run or self.graph, executor, Metrics(self.registry), **limits)
+
+    async def submit(self, *rows: int, timeout: float = PATIENCE) -> asyncio.Task[Computed]:
+        """A request that has been admitted or refused by the time this returns."""
+        values = np.asarray(rows, np.float32)[:, None].repeat(2, axis=1)
+        task = asyncio.create_task(self.batcher.submit({"x": values}, timeout))
+        await asyncio.sleep(0)
+        return task
+
+    async def occupy(self, row: int = 900) -> asyncio.Task[Computed]:
+        """A request that keeps the only worker until `graph.release()`."""
+        self.graph.hold()
+        task = await self.submit(row)
+        await self.graph.entered()
+        return task
+
+    def value(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(f"facet_{name}", labels or {"graph": "decoder"}) or 0.0
+
+    @property
+    def waiting(self) -> float:
+        return self.value("queue_images")
+
+
+@asynccontextmanager
+async def scene(executor: Executor | None = None, run: Callable | None = None, **limits: int) -> AsyncIterator[Scene]:
+    with nullcontext(executor) if executor else ThreadPoolExecutor(4) as pool:
+        found = Scene(pool, run, limits)
+        try:
+            yield found
+        finally:
+            found.graph.release()
+            await found.batcher.close()
+
+
+def play(story: Coroutine[Any, Any, None]) -> None:
+    """Run one test's story; one that hangs fails."""
+
+    async def bounded() -> None:
+        async with asyncio.timeout(PATIENCE):
+            await story
+
+    asyncio.run(bounded())
+
+
+def is_for(computed: Computed, *rows: int) -> bool:
+    expected = np.asarray(rows, np.float32)
+    return (
+        computed.outputs["y"].tolist() == (2 * expected[:, None].repeat(2, axis=1)).tolist()
+        and computed.outputs["negative"].tolist() == (-expected).tolist()
+    )
+
+
+@pytest.mark.parametrize(
+    ("largest", "sizes"),
+    [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (4, [1, 2, 4]), (6, [1, 2, 4, 6]), (64, [1, 2, 4, 8, 16, 32, 64])],
+)
+def test_buckets_are_powers_of_two_and_the_largest_batch(largest: int, sizes: list[int]):
+    assert buckets(largest) == sizes
+
+
+def test_a_lone_request_runs_at_once():
+    async def story():
+        async with scene() as s:
+            assert is_for(await (await s.submit(7)), 7)
+            assert s.graph.batches == [[7]]
+
+    play(story())
+
+
+def test_each_request_gets_its_own_rows_back():
+    async def story():
+        async with scene() as s:
+            await s.occupy()
+            requests = {rows: await s.submit(*rows) for rows in [(1,), (2, 3), (4, 5, 6), (7,), (8, 9, 10, 11, 12)]}
+            s.graph.release()
+            for rows, task in requests.items():
+                assert is_for(await task, *rows)
+
+    play(story())
+
+
+def test_requests_that_wait_together_share_a_batch():
+    async def story():
+        async with scene() as s:
+            await s.occupy()
+            tasks = [await s.submit(1), await s.submit(2, 3), await s.submit(4)]
+            s.graph.release()
+            await asyncio.gather(*tasks)
+            assert len(s.graph.batches) == 2
+            assert sorted(s.graph.batches[1]) == [1, 2, 3, 4]
+
+    play(story())
+
+
+@pytest.mark.parametrize("max_batch", [1, 3, 4])
+def test_batches_are_buckets_and_never_larger_than_the_largest(max_batch: int):
+    async def story():
+        async with scene(max_batch=max_batch, capacity=100) as s:
+            await s.occupy()
+            tasks = [await s.submit(*range(first, first + size)) for first, size in [(0, 5), (10, 1), (20, 9), (30, 2)]]
+            s.graph.release()
+            await asyncio.gather(*tasks)
+            assert {len(batch) for batch in s.graph.batches} <= set(buckets(max_batch))
+            computed = {row for batch in s.graph.batches for row in batch}
+            assert computed == {900, *range(5), 10, *range(20, 29), 30, 31}
+
+    play(story())
+
+
+def test_padding_repeats_a_row_and_is_cut_off_again():
+    async def story():
+        async with scene() as s:
+            assert is_for(await (await s.submit(1, 2, 3)), 1, 2, 3)
+            assert s.graph.batches == [[1, 2, 3, 3]]
+
+    play(story())
+
+
+def test_nobody_is_computed_twice_or_left_out():
+    async def story():
+        async with scene(capacity=100, workers=3) as s:
+            sizes = [3, 1, 7, 4, 2, 9, 1, 5]
+            tasks, first = [], 0
+            for size in sizes:
+                tasks.append((first, size, await s.submit(*range(first, first + size))))
+                first += size
+            for start, size, task in tasks:
+                assert is_for(await task, *range(start, start + size))
+            padding = s.value("batch_padding_images_total")
+            assert sum(len(batch) for batch in s.graph.batches) == sum(sizes) + padding
+
+    play(story())
+
+
+def test_a_large_request_is_split_and_a_small_one_is_not_starved():
+    async def story():
+        async with scene() as s:
+            await s.occupy()
+            large = await s.submit(*range(100, 112))
+            small = await s.submit(1)
+            s.graph.release()
+            assert is_for(await large, *range(100, 112))
+            assert is_for(await small, 1)
+            assert 1 in s.graph.batches[1]
+            assert len(set(s.graph.batches[1])) == 4
+
+    play(story())
+
+
+def test_small_requests_keep_their_turn_between_two_large_ones():
+    async def story():
+        async with scene(capacity=100) as s:
+            await s.occupy()
+            large = [await s.submit(*range(first, first + 20)) for first in (100, 200)]
+            small = [await s.submit(row) for row in (1, 2)]
+            s.graph.release()
+            await asyncio.gather(*large, *small)
+            assert {1, 2} <= set(s.graph.batches[1])
+
+    play(story())
+
+
+def test_as_many_batches_run_at_once_as_there_are_workers():
+    together = threading.Barrier(2)
+
+    def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        together.wait(PATIENCE)
+        return {"y": inputs["x"]}
+
+    async def story():
+        async with scene(run=run, workers=2, max_batch=1) as s:
+            tasks = [await s.submit(1), await s.submit(2)]
+            assert [task.outputs["y"][0, 0] for task in await asyncio.gather(*tasks)] == [1, 2]
+
+    play(story())
+
+
+def test_a_full_queue_refuses_with_a_time_to_retry():
+    async def story():
+        async with scene(capacity=3) as s:
+            running = await s.occupy()
+            waiting = await s.submit(1, 2, 3)
+            with pytest.raises(QueueFullError) as caught:
+                await (await s.submit(4))
+            assert caught.value.retry_after > 0
+            assert s.value("requests_rejected_total", reason="queue_full") == 1
+            s.graph.release()
+            assert is_for(await running, 900)
+            assert is_for(await waiting, 1, 2, 3)
+
+    play(story())
+
+
+def test_after_a_refusal_there_is_room_again():
+    async def story():
+        async with scene(capacity=1) as s:
+            running, waiting = await s.occupy(), await s.submit(1)
+            with pytest.raises(QueueFullError):
+                await (await s.submit(2))
+            s.graph.release()
+            await asyncio.gather(running, waiting)
+            assert is_for(await (await s.submit(3)), 3)
+
+    play(story())
+
+
+def test_a_request_that_can_never_fit_is_told_so():
+    async def story():
+        async with scene(capacity=3) as s:
+            with pytest.raises(RequestTooLargeError, match=r"4 .*3"):
+                await (await s.submit(1, 2, 3, 4))
+            assert s.waiting == 0
+            assert s.graph.batches == []
+
+    play(story())
+
+
+def test_work_whose_time_is_up_is_dropped_before_it_reaches_a_batch():
+    async def story():
+        async with scene() as s:
+            running = await s.occupy()
+            with pytest.raises(DeadlineError, match=r"0\.01 s"):
+                await (await s.submit(1, 2, timeout=0.01))
+            assert s.waiting == 0
+            s.graph.release()
+            await running
+            await (await s.submit(3))
+            assert s.graph.batches == [[900], [3]]
+
+    play(story())
+
+
+def test_a_deadline_also_ends_what_is_already_running():
+    async def story():
+        async with scene() as s:
+            s.graph.hold()
+            task = await s.submit(1, timeout=0.01)
+            with pytest.raises(DeadlineError):
+                await task
+            s.graph.release()
+            assert is_for(await (await s.submit(2)), 2)
+
+    play(story())
+
+
+def test_cancelling_withdraws_what_waits():
+    async def story():
+        async with scene() as s:
+            running = await s.occupy()
+            gone, stays = await s.submit(1, 2), await s.submit(3)
+            gone.cancel()
+            await asyncio.wait([gone])
+            assert gone.cancelled()
+            assert s.waiting == 1
+            s.graph.release()
+            await asyncio.gather(running, stays)
+            assert s.graph.batches == [[900], [3]]
+
+    play(story())
+
+
+def test_cancelling_a_request_that_runs_in_part_withdraws_the_rest():
+    async def story():
+        async with scene() as s:
+            s.graph.hold()
+            gone = await s.submit(*range(10))
+            await s.graph.entered()
+            assert s.waiting == 6
+            gone.cancel()
+            await asyncio.wait([gone])
+            assert s.waiting == 0
+            s.graph.release()
+            assert is_for(await (await s.submit(50)), 50)
+            assert s.graph.batches == [[0, 1, 2, 3], [50]]
+
+    play(story())
+
+
+def test_one_bad_request_fails_alone():
+    async def story():
+        async with scene() as s:
+            s.graph.failures[13] = ValueError("swordfish")
+            await s.occupy()
+            good, bad, other = await s.submit(1), await s.submit(13), await s.submit(2, 3)
+            s.graph.release()
+            assert is_for(await good, 1)
+            assert is_for(await other, 2, 3)
+            with pytest.raises(InferenceError) as caught:
+                await bad
+            assert "swordfish" not in str(caught.value)
+            assert s.value("inference_errors_total", kind="ValueError") >= 1
+            assert s.batcher.failure is None
+            assert is_for(await (await s.submit(4)), 4)
+
+    play(story())
+
+
+def test_a_large_request_that_fails_in_part_fails_and_leaves_the_queue():
+    async def story():
+        async with scene() as s:
+            s.graph.failures[2] = ValueError()
+            with pytest.raises(InferenceError):
+                await (await s.submit(*range(12)))
+            assert s.waiting == 0
+            assert is_for(await (await s.submit(50)), 50)
+
+    play(story())
+
+
+def short(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {"y": inputs["x"][:-1]}
+
+
+@pytest.mark.parametrize("rows", [(1, 2), (1, 2, 3, 4)])
+def test_a_graph_that_loses_rows_fails_its_request_at_once(rows: tuple[int, ...]):
+    async def story():
+        async with scene(run=short) as s:
+            with pytest.raises(BatcherError) as caught:
+                await (await s.submit(*rows, timeout=1))
+            assert not isinstance(caught.value, DeadlineError)
+
+    play(story())
+
+
+def test_when_the_worker_dies_everybody_fails_at_once():
+    async def story():
+        async with scene() as s:
+            s.graph.failures[900] = BrokenThreadPool("out of threads")
+            running = await s.occupy()
+            waiting = [await s.submit(1), await s.submit(2, 3)]
+            s.graph.release()
+            results = await asyncio.gather(running, *waiting, return_exceptions=True)
+            assert [type(result) for result in results] == [BatcherClosedError] * 3
+            assert isinstance(s.batcher.failure, BrokenThreadPool)
+            assert s.waiting == 0
+            with pytest.raises(BatcherClosedError):
+                await (await s.submit(4))
+
+    play(story())
+
+
+def test_a_pool_without_threads_kills_the_batcher():
+    def no_thread() -> None:
+        raise RuntimeError("no more threads")
+
+    async def story():
+        with ThreadPoolExecutor(1, initializer=no_thread) as broken:
+            async with scene(broken) as s:
+                with pytest.raises(BatcherClosedError):
+                    await (await s.submit(1))
+                assert s.batcher.failure is not None
+
+    play(story())
+
+
+def test_when_the_worker_dies_while_a_bad_batch_is_sorted_out_nobody_is_left_waiting():
+    async def story():
+        async with scene() as s:
+            await s.occupy()
+            s.graph.failures = {2: ValueError(), 1: BrokenThreadPool("out of threads")}
+            tasks = [await s.submit(row, timeout=1) for row in (1, 2, 3)]
+            s.graph.release()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            assert isinstance(s.batcher.failure, BrokenThreadPool)
+            assert [type(result) for result in results] == [BatcherClosedError] * 3
+
+    play(story())
+
+
+def test_closing_finishes_what_was_admitted_and_refuses_the_rest():
+    async def story():
+        async with scene() as s:
+            running = await s.occupy()
+            waiting = await s.submit(*range(10))
+            closing = asyncio.create_task(s.batcher.close())
+            await asyncio.sleep(0)
+            with pytest.raises(BatcherClosedError):
+                await (await s.submit(50))
+            assert not closing.done()
+            s.graph.release()
+            await closing
+            assert is_for(await running, 900)
+            assert is_for(await waiting, *range(10))
+            assert s.batcher.failure is None
+
+    play(story())
+
+
+def test_closing_twice_or_idle_is_fine():
+    async def story():
+        async with scene() as s:
+            await s.batcher.close()
+            await s.batcher.close()
+
+    play(story())
+
+
+def test_batches_padding_and_queue_are_counted():
+    async def story():
+        async with scene(capacity=7) as s:
+            assert s.value("queue_capacity_images") == 7
+            running = await s.occupy()
+            assert s.waiting == 0
+            tasks = [await s.submit(1, 2), await s.submit(3)]
+            assert s.waiting == 3
+            s.graph.release()
+            await asyncio.gather(running, *tasks)
+            assert s.waiting == 0
+            assert s.value("batches_total") == 2
+            assert s.value("batch_padding_images_total") == 1
+            assert s.value("batch_images_sum") == 4
+            assert s.value("batch_duration_seconds_count") == 2
+            assert s.value("queue_wait_seconds_count") == 3
+
+    play(story())
+
+
+def test_a_request_is_told_how_long_it_waited():
+    async def story():
+        async with scene() as s:
+            running = await s.occupy()
+            waiting = await s.submit(1)
+            s.graph.release()
+            assert (await waiting).queue_seconds > (await running).queue_seconds >= 0
+
+    play(story())
+
+
+@pytest.mark.parametrize("fair", [3, 5])
+def test_equal_requests_get_equal_shares_of_the_first_batches(fair: int):
+    async def story():
+        async with scene(max_batch=2 * fair, capacity=100) as s:
+            await s.occupy()
+            tasks = [await s.submit(*range(100 * i, 100 * i + 10)) for i in range(fair)]
+            s.graph.release()
+            await asyncio.gather(*tasks)
+            assert Counter(row // 100 for row in s.graph.batches[1]) == dict.fromkeys(range(fair), 2)
+
+    play(story())

@@ -1,0 +1,204 @@
+"""Every request has an id, timings, a size limit, metrics, and an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.calls import Call, CallMiddleware
+from service.metrics import Metrics
+from service.problems import Problem
+from tests.service import fakes
+from tests.service.fakes import TestClient
+
+LIMIT = 1000
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(CollectorRegistry())
+
+
+def client_of(app: ASGIApp, metrics: Metrics, **options: Any) -> TestClient:
+    return TestClient(CallMiddleware(app, metrics, max_body_bytes=LIMIT), **options)
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers with the length of the body."""
+    length, more = 0, True
+    while more:
+        message = await receive()
+        length, more = length + len(message["body"]), message.get("more_body", False)
+    scope["state"]["call"].headers["X-Extra"] = "yes"
+    await PlainTextResponse(str(length))(scope, receive, send)
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float:
+    return metrics.registry.get_sample_value(f"facet_{name}", labels) or 0.0
+
+
+@pytest.mark.parametrize("offered", ["abc", "A.b-c_9", "x" * 128])
+def test_a_sensible_request_id_is_kept(metrics: Metrics, offered: str):
+    response = client_of(echo, metrics).get("/", headers={"X-Request-ID": offered})
+    assert response.headers["x-request-id"] == offered
+
+
+@pytest.mark.parametrize("offered", ["", "x" * 129, "two words", "<script>", "a\tb", "naïve"])
+def test_another_request_id_is_replaced(metrics: Metrics, offered: str):
+    response = client_of(echo, metrics).get("/", headers={"X-Request-ID": offered.encode("latin-1")})
+    assert re.fullmatch("[0-9a-f]{32}", response.headers["x-request-id"])
+
+
+def test_generated_ids_differ(metrics: Metrics):
+    client = client_of(echo, metrics)
+    assert client.get("/").headers["x-request-id"] != client.get("/").headers["x-request-id"]
+
+
+def test_headers_of_the_call_are_sent(metrics: Metrics):
+    assert client_of(echo, metrics).get("/").headers["x-extra"] == "yes"
+
+
+def test_a_body_within_the_limit_passes_untouched(metrics: Metrics):
+    assert client_of(echo, metrics).post("/", content=b"x" * LIMIT).text == str(LIMIT)
+
+
+def test_a_body_that_announces_too_much_is_413_before_it_is_read(metrics: Metrics):
+    response = client_of(echo, metrics).post("/", content=b"x" * (LIMIT + 1))
+    body = fakes.problem(response, 413)
+    assert fakes.fields(body) == ["body"]
+    assert str(LIMIT) in body["detail"]
+    assert value(metrics, "requests_rejected_total", reason="body_too_large") == 1
+
+
+def chunks() -> Iterator[bytes]:
+    for _ in range(5):
+        yield b"x" * 300
+
+
+def test_a_body_that_announces_nothing_is_413_once_it_is_too_much(metrics: Metrics):
+    response = client_of(echo, metrics).post("/", content=chunks())
+    assert "content-length" not in response.request.headers
+    fakes.problem(response, 413)
+
+
+def test_a_body_that_lies_about_its_length_is_413(metrics: Metrics):
+    response = client_of(echo, metrics).post("/", content=b"x" * 2000, headers={"Content-Length": "5"})
+    fakes.problem(response, 413)
+
+
+@pytest.mark.parametrize("length", ["abc", "-1", "1e9", ""])
+def test_a_senseless_length_is_not_believed(metrics: Metrics, length: str):
+    response = client_of(echo, metrics).post("/", content=b"hello", headers={"Content-Length": length})
+    assert response.text == "5"
+
+
+def failing(exc: Exception) -> ASGIApp:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise exc
+
+    return app
+
+
+def test_an_error_nobody_caught_is_a_500_that_gives_nothing_away(metrics: Metrics):
+    response = client_of(failing(RuntimeError("swordfish")), metrics).get("/")
+    body = fakes.problem(response, 500)
+    assert "swordfish" not in response.text
+    assert "RuntimeError" not in response.text
+    assert "errors" not in body
+
+
+def test_an_error_nobody_caught_is_logged_with_its_request_id(metrics: Metrics, caplog: pytest.LogCaptureFixture):
+    client_of(failing(RuntimeError("swordfish")), metrics).get("/", headers={"X-Request-ID": "id-9"})
+    (record,) = [record for record in caplog.records if record.name == "service.calls"]
+    assert "id-9" in record.getMessage()
+    assert "swordfish" in str(record.exc_info[1])
+
+
+def test_a_problem_keeps_its_status_and_is_no_news_for_the_log(metrics: Metrics, caplog: pytest.LogCaptureFixture):
+    fakes.problem(client_of(failing(Problem(404, "no such thing")), metrics).get("/"), 404)
+    assert not [record for record in caplog.records if record.name == "service.calls"]
+
+
+def test_an_error_after_the_answer_began_is_passed_on(metrics: Metrics):
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("too late")
+
+    with pytest.raises(RuntimeError, match="too late"):
+        client_of(app, metrics).get("/")
+    assert value(metrics, "requests_in_flight") == 0
+
+
+@pytest.mark.parametrize(("app", "code"), [(echo, "200"), (failing(Problem(404, "x")), "404")])
+def test_requests_are_counted_by_route_and_code(metrics: Metrics, app: ASGIApp, code: str):
+    client_of(app, metrics).get("/anything")
+    assert value(metrics, "requests_total", endpoint="other", code=code) == 1
+    assert value(metrics, "request_duration_seconds_count", endpoint="other") == 1
+    assert value(metrics, "requests_in_flight") == 0
+
+
+def test_a_request_is_in_flight_while_it_is_answered(metrics: Metrics):
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse(str(value(metrics, "requests_in_flight")))(scope, receive, send)
+
+    assert client_of(app, metrics).get("/").text == "1.0"
+
+
+def test_what_is_not_http_passes_through(metrics: Metrics):
+    seen = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append((scope["type"], "state" in scope))
+
+    asyncio.run(CallMiddleware(app, metrics, max_body_bytes=LIMIT)({"type": "lifespan"}, None, None))
+    assert seen == [("lifespan", False)]
+
+
+def test_a_client_that_leaves_is_not_an_error_of_the_service(client: TestClient, caplog: pytest.LogCaptureFixture):
+    messages = [
+        {"type": "http.request", "body": b"half of a pic", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    scope = {
+        "type": "http", "method": "POST", "path": "/v1/encode", "raw_path": b"/v1/encode", "query_string": b"",
+        "headers": [(b"content-type", b"image/png")], "scheme": "http", "root_path": "", "http_version": "1.1",
+        "server": ("test", 80), "client": ("test", 1),
+    }  # fmt: skip
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop(0) if len(messages) > 1 else messages[0]
+
+    async def send(message: dict[str, Any]) -> None:
+        pass
+
+    client.portal.call(client.app, scope, receive, send)
+    assert fakes.sample(client, "facet_requests_total", endpoint="/v1/encode", code="500") == 0
+    assert not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")]
+
+
+def test_stages_add_up_and_are_sent_in_milliseconds(metrics: Metrics):
+    call = Call("id", metrics)
+    call.add("infer", 0.001)
+    call.add("encode", 0.25)
+    call.add("infer", 0.002)
+    assert call.server_timing == "infer;dur=3.00, encode;dur=250.00"
+    assert value(metrics, "stage_duration_seconds_count", stage="infer") == 2
+    assert value(metrics, "stage_duration_seconds_sum", stage="infer") == pytest.approx(0.003)
+
+
+def test_a_stage_that_fails_is_timed_too(metrics: Metrics):
+    call = Call("id", metrics)
+    with pytest.raises(KeyError), call.stage("decode"):
+        raise KeyError
+    assert call.server_timing.startswith("decode;dur=")
+
+
+def test_without_stages_there_is_no_timing_header(metrics: Metrics):
+    assert "server-timing" not in client_of(echo, metrics).get("/").headers

@@ -1,0 +1,53 @@
+import pytest
+
+from training import config
+
+
+def test_every_shipped_preset_loads():
+    names = sorted(path.stem for path in config.PRESETS.glob("*.toml"))
+    assert {"celeba10k", "celeba10k-beta4", "celeba64"} <= set(names)
+    for name in names:
+        assert config.load(name).name == name
+
+
+def test_the_published_pair_differs_in_beta_alone():
+    balanced, disentangled = config.load("celeba10k").model_dump(), config.load("celeba10k-beta4").model_dump()
+    assert (balanced["loss"].pop("beta"), disentangled["loss"].pop("beta")) == (1.0, 4.0)
+    assert (balanced.pop("name"), disentangled.pop("name")) == ("celeba10k", "celeba10k-beta4")
+    assert balanced == disentangled
+    assert balanced["data"]["limit"] == 10_000
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epoch=3", "unknown key 'train.epoch'; did you mean 'epochs'?"),
+        ("modle.latent_size=3", "unknown key 'modle'; did you mean 'model'?"),
+        ("train.epochs=0", "train.epochs = 0: Input should be greater than or equal to 1"),
+        ("train.precision=fp8", "train.precision = 'fp8'"),
+        ("loss.beta", "must be section.key=value"),
+        ("name.x=3", "'name' is a value, not a section"),
+    ],
+)
+def test_a_wrong_key_or_value_is_refused_by_name(override, message):
+    with pytest.raises(config.ConfigError) as refusal:
+        config.load("celeba64", [override])
+    assert message in str(refusal.value)
+
+
+def test_stages_that_do_not_fit_the_picture_are_refused():
+    with pytest.raises(config.ConfigError, match=r"discriminator\.channels has 7 stages; data\.image_size = 64"):
+        config.load("celeba64", ["discriminator.channels=[8,8,8,8,8,8,8]"])
+
+
+def test_overrides_are_toml_values():
+    loaded = config.load("celeba64", ["train.epochs=3", "loss.beta=2.5", "data.attributes=['Smiling']", "name=mine"])
+    assert (loaded.train.epochs, loaded.loss.beta, loaded.data.attributes, loaded.name) == (3, 2.5, ["Smiling"], "mine")
+
+
+def test_a_preset_that_does_not_exist_names_those_that_do(tmp_path):
+    with pytest.raises(config.ConfigError, match=r"known presets: .*celeba64"):
+        config.load("celeba63")
+    (tmp_path / "bad.toml").write_text("name = ")
+    with pytest.raises(config.ConfigError, match=r"bad\.toml: not TOML"):
+        config.load(str(tmp_path / "bad.toml"))

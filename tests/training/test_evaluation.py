@@ -1,0 +1,122 @@
+"""The protocol against models whose quality is known, because they are drawn and not learnt."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from service import images
+from tests import painter
+from training import evaluation, prior
+
+NAMES = painter.ATTRIBUTES
+SIZE = 32
+
+
+def face(seed: int, labels: np.ndarray) -> np.ndarray:
+    present = {name: bool(value > 0) for name, value in zip(NAMES, labels, strict=True)}
+    return images.crop_resize(painter.paint(present, np.random.default_rng(seed)), painter.CROP, SIZE)
+
+
+def faces(count: int, first: int = 0) -> evaluation.Faces:
+    rng = np.random.default_rng(first)
+    drawn = [painter.random_attributes(rng) for _ in range(count)]
+    labels = np.array([[1 if present[name] else -1 for name in NAMES] for present in drawn], dtype=np.int8)
+    return evaluation.Faces(np.stack([face(first + i, row) for i, row in enumerate(labels)]), labels)
+
+
+class Ruler:
+    """A judge that reads painted pixels; it stands in for the trained one."""
+
+    def look(self, pixels):
+        seen = [[1.0 if value else -1.0 for value in painter.read(face).values()] for face in pixels]
+        return np.array(seen), pixels.reshape(len(pixels), -1)[:, ::97].astype(np.float64)
+
+
+class Painted:
+    """Graphs that redraw the face: the latent holds the painter's seed, so decoding is perfect.
+
+    With `obeys` False the decoder ignores what it is told and draws what the encoder saw.
+    """
+
+    def __init__(self, known: evaluation.Faces, obeys: bool):
+        self.known, self.obeys = known, obeys
+
+    def encode(self, pixels, attributes):
+        seeds = [int(np.flatnonzero((self.known.pixels == p).all((1, 2, 3)))[0]) for p in pixels]
+        latent = np.array(seeds, dtype=np.float32)[:, None] + np.zeros((1, 3), dtype=np.float32)
+        return latent, np.where(np.isnan(attributes), self.known.labels[seeds], attributes).astype(np.float32)
+
+    def decode(self, latent, attributes):
+        rows = latent[:, 0].round().astype(int).clip(0, len(self.known.labels) - 1)
+        labels = attributes if self.obeys else self.known.labels[rows]
+        return np.stack([face(row, label) for row, label in zip(rows, labels, strict=True)])
+
+
+def report(obeys: bool) -> dict:
+    known = faces(60)
+    graphs = Painted(known, obeys)
+    rng = np.random.default_rng(0)
+    fitted = prior.fit_prior(rng.normal(30, 9, (50, 3)), np.zeros((50, 3)), known.labels.astype(float))
+    return evaluation.evaluate(graphs, Ruler(), NAMES, known, known, fitted)
+
+
+def test_a_perfect_editor_scores_perfectly():
+    found = report(obeys=True)
+    for kind in ("raw", "residual"):
+        edit = found["edit"][kind]
+        assert edit["accuracy"]["mean"] == edit["added"]["mean"] == edit["removed"]["mean"] == 1
+        assert edit["side_effects"]["mean"] == 0
+    assert found["generation"]["asked_seen"]["mean"] == 1
+    assert found["reconstruction"]["psnr_db"] > 100
+    assert found["judge"]["real"]["mean"] == 1
+
+
+def test_a_model_that_ignores_its_attributes_scores_nothing():
+    found = report(obeys=False)
+    for kind in ("raw", "residual"):
+        assert found["edit"][kind]["accuracy"]["mean"] == 0
+        assert found["gradual"][kind]["mean"] == 0
+
+
+def test_the_report_becomes_tables():
+    text = evaluation.markdown(report(obeys=True))
+    assert "| edit accuracy, mean | 100.0% | 100.0% |" in text
+    assert all(f"| {name} |" in text for name in NAMES)
+
+
+def test_a_zero_edit_returns_the_picture():
+    pixels = faces(2).pixels
+    decoded = np.random.default_rng(0).integers(0, 256, pixels.shape, dtype=np.uint8)
+    assert np.array_equal(evaluation.residual_edit(pixels, decoded, decoded), pixels)
+
+
+def test_residual_edits_clip_at_both_ends():
+    picture = np.array([[[[250, 5, 100]]]], dtype=np.uint8)
+    before, after = np.full_like(picture, 100), np.array([[[[120, 80, 100]]]], dtype=np.uint8)
+    assert evaluation.residual_edit(picture, before, after).tolist() == [[[[255, 0, 100]]]]
+
+
+def test_a_fitted_prior_reproduces_the_aggregate_posterior():
+    rng = np.random.default_rng(3)
+    mixing = np.array([[1.0, 0.0], [0.8, 0.3]])
+    mean = rng.standard_normal((4000, 2)) @ mixing.T + [2, -1]
+    fitted = prior.fit_prior(mean, np.full((4000, 2), np.log(0.04)), np.sign(rng.standard_normal((4000, 2))))
+    drawn = prior.sample_latents(fitted, rng, 20_000)
+    assert drawn.mean(0) == pytest.approx([2, -1], abs=0.05)
+    assert np.cov(drawn.T) == pytest.approx(mixing @ mixing.T + 0.04 * np.eye(2), abs=0.05)
+
+
+def test_held_out_faces_lose_their_margin():
+    pixels = np.arange(2 * 6 * 6 * 3).reshape(2, 6, 6, 3)
+    assert np.array_equal(evaluation.held_out_faces(pixels, np.ones((2, 1)), 4).pixels, pixels[:, 1:5, 1:5])
+
+
+def test_inversion_goes_by_the_label_and_leaves_the_rest_as_shown():
+    shown = np.array([[0.2, -0.4, 0.9, 0.1, -0.3, 0.5]], dtype=np.float32)
+    labels = np.array([[-1, -1, 1, 1, -1, 1]], dtype=np.int8)
+    torch.testing.assert_close(
+        evaluation.inverted(shown, labels, 0, NAMES)[0], np.array([1, -1, 0.9, 0.1, -0.3, 0.5], dtype=np.float32)
+    )
+    assert evaluation.inverted(shown, labels, 2, NAMES)[0, 2] == -1

@@ -1,0 +1,204 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from tests import painter
+from training import checkpoint, config, dataset
+from training.trainer import Trainer, to_model, to_pixels
+
+OVERRIDES = ["train.epochs=3", "train.batch_size=8", "train.validate_every=1", "train.precision=fp32"]
+TINY = "tests/training/tiny.toml"
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    root = painter.write_dataset(tmp_path_factory.mktemp("few"), train=32, validation=8)
+    return root, tmp_path_factory.mktemp("cache")
+
+
+def make(faces, directory, *overrides):
+    root, cache = faces
+    settings = config.load(TINY, [*OVERRIDES, *overrides])
+    indices = [dataset.read_index(root, settings.data.attributes, part) for part in ("train", "validation")]
+    pixels = [dataset.load_pixels(i, settings.data, cache, m) for i, m in zip(indices, (1, 0), strict=True)]
+    device = torch.device("cpu")
+    return Trainer(settings, indices[0], pixels[0], indices[1], pixels[1], directory, device)
+
+
+def losses(trainer, steps):
+    return [{name: value.item() for name, value in trainer.train_step().items()} for _ in range(steps)]
+
+
+def test_a_resumed_run_repeats_the_uninterrupted_one(faces, tmp_path):
+    straight = make(faces, tmp_path)
+    expected = losses(straight, 10)
+    interrupted = make(faces, tmp_path)
+    losses(interrupted, 6)  # the second epoch has begun
+    interrupted.save("last.pt")
+    resumed = make(faces, tmp_path)
+    resumed.resume(tmp_path / "last.pt")
+    assert losses(resumed, 4) == expected[6:]
+    for ours, theirs in zip(resumed.ema.parameters(), straight.ema.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_fit_writes_checkpoints_scalars_and_grids(faces, tmp_path):
+    trainer = make(faces, tmp_path)
+    assert trainer.fit()
+    assert trainer.step == 12
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {"last.pt", "best.pt", "samples", "tensorboard"}
+    assert [p.name for p in sorted((tmp_path / "samples").iterdir())] == [f"epoch-000{n}.png" for n in (1, 2, 3)]
+    assert any((tmp_path / "tensorboard").iterdir())
+    best = checkpoint.load(tmp_path / "best.pt")
+    assert best["best_score"] == checkpoint.load(tmp_path / "last.pt")["best_score"]
+
+
+def test_best_is_kept_when_later_epochs_are_worse(faces, tmp_path):
+    trainer = make(faces, tmp_path)
+    scores = iter([1.0, 0.5, 2.0])
+    trainer.score = lambda values: next(scores)
+    trainer.fit()
+    assert checkpoint.load(tmp_path / "best.pt")["step"] == 8
+    assert checkpoint.load(tmp_path / "last.pt")["step"] == 12
+
+
+def test_the_learning_rate_warms_up_and_decays(faces, tmp_path):
+    trainer = make(faces, tmp_path, "train.warmup_steps=4", "train.final_learning_rate=0.1")
+    rates = []
+    for step in range(12):
+        trainer.step = step
+        trainer._set_learning_rates()
+        rates.append(trainer.optimiser.param_groups[0]["lr"])
+    assert rates[0] < rates[1] < rates[2] < rates[3]
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+    assert 0.1 * 2e-3 < rates[-1] < 0.2 * 2e-3
+
+
+def test_a_checkpoint_of_another_configuration_is_refused_by_key(faces, tmp_path):
+    make(faces, tmp_path).save("last.pt")
+    other = make(faces, tmp_path, "loss.beta=4.0")
+    with pytest.raises(checkpoint.CheckpointError, match=r"loss\.beta: 1\.0 there, 4\.0 here"):
+        other.resume(tmp_path / "last.pt")
+
+
+def test_a_checkpoint_of_other_data_is_refused(faces, tmp_path):
+    trainer = make(faces, tmp_path)
+    trainer.save("last.pt")
+    trainer.index.labels[0, 0] *= -1
+    try:
+        with pytest.raises(checkpoint.CheckpointError, match="other pictures or labels"):
+            trainer.resume(tmp_path / "last.pt")
+    finally:
+        trainer.index.labels[0, 0] *= -1
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 half a zip"])
+def test_a_damaged_checkpoint_is_refused_by_name(tmp_path, content):
+    (tmp_path / "last.pt").write_bytes(content)
+    with pytest.raises(checkpoint.CheckpointError, match=r"last\.pt: not a readable checkpoint"):
+        checkpoint.load(tmp_path / "last.pt")
+
+
+def test_a_failed_save_leaves_the_old_checkpoint_and_no_rubbish(tmp_path, monkeypatch):
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, {"step": 1})
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        checkpoint.save(path, {"step": 2})
+    assert checkpoint.load(path)["step"] == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_interrupt_finishes_the_step_saves_and_stops(faces, tmp_path):
+    trainer = make(faces, tmp_path)
+    step = trainer.train_step
+
+    def step_and_interrupt():
+        values = step()
+        if trainer.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return values
+
+    trainer.train_step = step_and_interrupt
+    handler = signal.getsignal(signal.SIGINT)
+    assert not trainer.fit()
+    assert checkpoint.load(tmp_path / "last.pt")["step"] == trainer.step < trainer.total_steps
+    assert signal.getsignal(signal.SIGINT) == handler
+
+
+def test_pixels_survive_the_round_trip():
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), dtype=np.uint8)
+    pixels.flags.writeable = False
+    assert np.array_equal(to_pixels(to_model(pixels)), pixels)
+
+
+def _command(faces, run, *more):
+    root, cache = faces
+    sets = [word for item in OVERRIDES for word in ("--set", item)]
+    where = ["--data", str(root), "--cache", str(cache), "--workdir", str(run)]
+    return ["training", "fit", "--preset", TINY, *sets, *where, *more]
+
+
+def _environment():
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def test_a_killed_run_resumes_from_the_command_line(faces, tmp_path):
+    """SIGKILL in mid-epoch: what was checkpointed survives whole, and --resume reaches the end."""
+    run = tmp_path / "run"
+    endless = ["train.epochs=4000", "train.checkpoint_minutes=0", "train.validate_every=4000"]
+    command = [sys.executable, "-m", *_command(faces, run), *(w for item in endless for w in ("--set", item))]
+    process = subprocess.Popen(command, env=_environment(), stderr=subprocess.PIPE)
+    try:
+        drain = threading.Thread(target=process.stderr.read)
+        drain.start()
+        while not (run / "last.pt").exists():
+            assert process.poll() is None
+            drain.join(0.05)
+    finally:
+        process.kill()
+        process.wait()
+        drain.join()
+        process.stderr.close()
+    reached = checkpoint.load(run / "last.pt")["step"]
+    assert reached >= 1
+    resumed = subprocess.Popen([*command, "--resume"], env=_environment(), stderr=subprocess.DEVNULL)
+    try:
+        while checkpoint.load(run / "last.pt")["step"] <= reached + 2:
+            assert resumed.poll() is None
+    finally:
+        resumed.terminate()
+    assert resumed.wait() == 130  # SIGTERM stops as cleanly as Ctrl-C
+    refused = subprocess.run([sys.executable, "-m", *_command(faces, run)], env=_environment(), capture_output=True)
+    assert refused.returncode == 2
+    assert b"last.pt: exists; pass --resume" in refused.stderr
+    assert b"Traceback" not in refused.stderr
+
+
+def test_two_processes_train_like_one(faces, tmp_path):
+    """The same global batch over two processes gives the same weights, up to the order of sums."""
+    command = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    result = subprocess.run(
+        [sys.executable, "-m", *command, *_command(faces, tmp_path / "two")],
+        env=_environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    one = make(faces, tmp_path / "one")
+    one.fit()
+    two = checkpoint.load(tmp_path / "two" / "last.pt")
+    assert two["step"] == one.step
+    for name, value in one.model.state_dict().items():
+        torch.testing.assert_close(two["model"][name], value, rtol=0.05, atol=5e-3, msg=lambda m, n=name: f"{n}: {m}")
