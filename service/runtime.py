@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from service.bundle import Bundle, BundleError, Manifest, graph_interfaces
+from service.bundle import GRAPHS, Bundle, BundleError, Manifest, graph_interfaces
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -58,10 +58,16 @@ class OnnxRuntime:
     def __init__(self, bundle: Bundle, settings: Settings) -> None:
         self._onnxruntime = require_onnxruntime()
         self.device = self._choose_device(settings.device)
-        default_workers = 1 if self.device == "cuda" else os.cpu_count() or 1
-        self.workers = settings.workers or default_workers
-        self._encoder = self._session(bundle, "encoder.onnx", settings.device)
-        self._decoder = self._session(bundle, "decoder.onnx", settings.device)
+        sessions = self._open(bundle)
+        if self.device == "cuda" and any(s.get_providers()[0] != "CUDAExecutionProvider" for s in sessions):
+            # onnxruntime falls back silently, also when it offers CUDA and was asked for nothing else.
+            if settings.device == "cuda":
+                raise RuntimeUnavailableError("FACET_DEVICE=cuda: the session fell back to the CPU; is there a GPU?")
+            log.warning("CUDA is installed and cannot be used; running on the CPU")
+            self.device = "cpu"
+            sessions = self._open(bundle)
+        self._encoder, self._decoder = sessions
+        self.workers = settings.workers or (1 if self.device == "cuda" else os.cpu_count() or 1)
 
     def encoder(self, inputs: Arrays) -> Arrays:
         return self._run(self._encoder, inputs)
@@ -85,31 +91,24 @@ class OnnxRuntime:
         self._onnxruntime.preload_dlls()
         return "cuda"
 
-    def _session(self, bundle: Bundle, name: str, wanted: str):
+    def _open(self, bundle: Bundle) -> list:
+        return [self._session(bundle, name) for name in GRAPHS]
+
+    def _session(self, bundle: Bundle, name: str):
         options = self._onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        providers: list = ["CPUExecutionProvider"]
         if self.device == "cpu":
             options.intra_op_num_threads = 1
-            providers: list = ["CPUExecutionProvider"]
         else:
             # Exhaustive search would stall for seconds on each new batch size.
-            providers = [("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}), "CPUExecutionProvider"]
+            providers.insert(0, ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}))
         try:
             session = self._onnxruntime.InferenceSession(str(bundle.path(name)), options, providers=providers)
         except Exception as exc:  # onnxruntime raises its own types, which are not public
             raise BundleError(bundle.path(name), "onnxruntime cannot load this graph") from exc
-        self._check_device(session, wanted)
         _check_interface(bundle, name, session)
         return session
-
-    def _check_device(self, session, wanted: str) -> None:
-        """onnxruntime falls back to the CPU silently: ask the session where it really runs."""
-        if self.device == "cpu" or session.get_providers()[0] == "CUDAExecutionProvider":
-            return
-        if wanted == "cuda":
-            raise RuntimeUnavailableError("FACET_DEVICE=cuda: the session fell back to the CPU; is there a GPU?")
-        log.warning("CUDA is installed and cannot be used; running on the CPU")
-        self.device, self.workers = "cpu", max(self.workers, 1)
 
 
 def _check_interface(bundle: Bundle, name: str, session) -> None:

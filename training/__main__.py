@@ -93,9 +93,8 @@ def calibrate(arguments: argparse.Namespace) -> int:
     index, pixels = _faces(arguments, settings, "train", settings.data.shift)
     faces = evaluation.held_out_faces(pixels, index.labels, settings.data.image_size)
     names = settings.data.attributes
-    gains = calibration.calibrate_gains(
-        model, classifier, names, _balanced(faces, arguments.pictures), arguments.target
-    )
+    sample = _balanced(faces, arguments.pictures)
+    gains = calibration.calibrate(model, classifier, names, sample, arguments.target, arguments.rounds, arguments.ridge)
     graphs = calibration.TorchGraphs(model)
     unknown = np.full(faces.labels.shape, np.nan, dtype=np.float32)
     mean, log_variance, _ = graphs.posterior(faces.pixels, unknown)
@@ -202,7 +201,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--checkpoint", default=LAST)
     command.add_argument("--classifier", type=Path, required=True, help="a judge, but not the one that evaluates")
     command.add_argument("--target", type=float, default=2.5, help="median logit that strength 1 should reach")
-    command.add_argument("--pictures", type=int, default=1200)
+    command.add_argument("--rounds", type=int, default=2, help="corrections of side effects")
+    command.add_argument("--ridge", type=float, default=0.05, help="how reluctantly directions are mixed")
+    command.add_argument("--pictures", type=int, default=800)
 
     command = add("evaluate", evaluate)
     command.add_argument("--bundle", type=Path, required=True)

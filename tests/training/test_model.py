@@ -75,7 +75,7 @@ def test_unknown_attributes_are_estimated_and_known_ones_kept():
     assert fill_unknown(torch.full((1, 1), torch.nan), torch.tensor([[2.0]])).item() == pytest.approx(0.7616, abs=1e-4)
 
 
-def test_the_gain_moves_edits_and_leaves_reconstructions_alone(model):
+def test_calibration_moves_edits_and_leaves_reconstructions_alone(model):
     image, shown = torch.rand(4, 3, 32, 32) * 2 - 1, labels(4)
     other = shown.clone()
     other[:, 2] *= -1
@@ -85,7 +85,7 @@ def test_the_gain_moves_edits_and_leaves_reconstructions_alone(model):
         return model.decode(latent, shown), model.decode(latent, other)
 
     plain, edited = decode_both()
-    model.gain[2] = 3.0
+    model.mixing[:, 2] = torch.tensor([0.5, 0.0, 3.0, -0.5, 0.0])
     plain_again, edited_again = decode_both()
     torch.testing.assert_close(plain, plain_again)
     assert (edited - edited_again).abs().max() > 1e-4

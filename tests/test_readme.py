@@ -1,0 +1,86 @@
+"""What the README prints must work as printed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+SHIPPED = "http://127.0.0.1:8000"
+
+
+@pytest.fixture(scope="module")
+def server():
+    """The service as `make serve` starts it, on a free port, with the bundle of the repository."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "FACET_PORT": str(port)}
+    process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=environment)
+    try:
+        while not _ready(port):
+            assert process.poll() is None
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        assert process.wait() == 0  # SIGTERM is a clean exit
+
+
+def _ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as response:
+            return response.status == 200
+    except (urllib.error.URLError, ConnectionError):
+        return False
+
+
+def test_the_curl_calls_work_as_printed(server, tmp_path):
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    calls = re.findall(r"^curl .*$", README, flags=re.MULTILINE)
+    assert [re.search(r"/v1/(\w+)", call)[1] for call in calls] == ["generate", "encode", "edit"]
+    for call in calls:
+        command = call.replace(SHIPPED, server).replace("curl ", "curl --fail-with-body --silent --show-error ", 1)
+        result = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
+        assert result.returncode == 0, result.stdout + result.stderr
+    assert Image.open(tmp_path / "face.png").size == Image.open(tmp_path / "edited.png").size
+    assert (tmp_path / "face.png").read_bytes() != (tmp_path / "edited.png").read_bytes()
+
+
+def test_both_commands_stand_on_the_first_screen():
+    assert "make serve" in "\n".join(README.splitlines()[:24])
+    assert "make test" in "\n".join(README.splitlines()[:24])
+
+
+def test_every_link_leads_somewhere():
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    broken = []
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if "://" not in target and not (page.parent / target).exists():
+                broken.append(f"{page.name}: {target}")
+    assert broken == []
+
+
+def test_every_dependency_is_pinned_in_the_constraints():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *(d for extra in project["optional-dependencies"].values() for d in extra)]
+    names = {re.match(r"[A-Za-z0-9._-]+", requirement)[0].lower().replace("_", "-") for requirement in wanted}
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"]
+    pinned = {line.partition("==")[0].lower().replace("_", "-") for line in lines}
+    assert all("==" in line for line in lines)
+    assert names - pinned == set()
