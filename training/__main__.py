@@ -12,7 +12,7 @@ import torch
 
 from service import bundle as bundles
 from training import calibration, checkpoint, config, dataset, distributed, evaluation, figures, judge, prior
-from training.trainer import Trainer
+from training.trainer import Trainer, autocast
 
 LAST = "last.pt"
 CALIBRATED = "calibrated.pt"
@@ -94,7 +94,10 @@ def calibrate(arguments: argparse.Namespace) -> int:
     faces = evaluation.held_out_faces(pixels, index.labels, settings.data.image_size)
     names = settings.data.attributes
     sample = _balanced(faces, arguments.pictures)
-    gains = calibration.calibrate(model, classifier, names, sample, arguments.target, arguments.rounds, arguments.ridge)
+    with autocast(torch.device("cpu")):
+        gains = calibration.calibrate(
+            model, classifier, names, sample, arguments.budget, arguments.rounds, arguments.ridge
+        )
     graphs = calibration.TorchGraphs(model)
     unknown = np.full(faces.labels.shape, np.nan, dtype=np.float32)
     mean, log_variance, _ = graphs.posterior(faces.pixels, unknown)
@@ -200,10 +203,12 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--workdir", type=Path, required=True)
     command.add_argument("--checkpoint", default=LAST)
     command.add_argument("--classifier", type=Path, required=True, help="a judge, but not the one that evaluates")
-    command.add_argument("--target", type=float, default=2.5, help="median logit that strength 1 should reach")
+    command.add_argument(
+        "--budget", type=float, default=0.02, help="extra error on other attributes that an edit may cost on average"
+    )
     command.add_argument("--rounds", type=int, default=2, help="corrections of side effects")
     command.add_argument("--ridge", type=float, default=0.05, help="how reluctantly directions are mixed")
-    command.add_argument("--pictures", type=int, default=800)
+    command.add_argument("--pictures", type=int, default=600)
 
     command = add("evaluate", evaluate)
     command.add_argument("--bundle", type=Path, required=True)

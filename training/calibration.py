@@ -1,4 +1,4 @@
-"""After training: what strength 1 does to each attribute, and to those that nobody asked to change.
+"""After training: what strength 1 does to each attribute, and to those nobody asked to change.
 
 The conditional prior moves the latent by W M (a' - a). Training leaves M at the identity, where asking for an open
 mouth also brings a smile, because on photographs the two come together. Calibration measures how a classifier's logits
@@ -10,7 +10,6 @@ The classifier is one of its own and looks at training pictures; the judge that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +21,7 @@ from training.judge import Judge
 from training.model import ConditionalVAE
 from training.trainer import to_model, to_pixels
 
-GAINS = (0.6, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3, 1.5, 1.75, 2.0, 2.5)
+GAINS = (0.35, 0.5, 0.65, 0.8, 1.0, 1.25, 1.5, 2.0)
 _STEP = 1.0  # of attributes, when a latent direction's effect is measured
 _BATCH = 128
 
@@ -141,66 +140,75 @@ def solve_mixing(
 
 
 def calibrate(
-    model: ConditionalVAE, classifier: Judge, names: list[str], faces: Faces, target: float, rounds: int, ridge: float
+    model: ConditionalVAE, classifier: Judge, names: list[str], faces: Faces, budget: float, rounds: int, ridge: float
 ) -> dict[str, float]:
-    """Set `model.mixing` so that at strength 1 the classifier's median logit reaches `target` in the asked direction.
+    """Set `model.mixing`: `rounds` of `solve_mixing` against side effects, then one gain for each attribute.
 
-    First `rounds` of `solve_mixing` against side effects, then one gain for each attribute. Returns, by name, how far
-    each request moves the latent along its own direction.
+    The gains are those with the highest edit accuracy whose mean extra error on the other attributes stays within
+    `budget`. Returns, by name, how far each request moves the latent along its own direction.
     """
     graphs = TorchGraphs(model)
     ignore = exclusion_matrix(names).numpy()
     plain = Plain.of(graphs, faces)
-    directions = latent_response(graphs, classifier, plain)
-    before = plain.unedited(classifier)
+    if rounds:
+        directions = latent_response(graphs, classifier, plain)
+        before = plain.unedited(classifier)
     for _ in range(rounds):
         response = request_response(graphs, classifier, plain)
-        distance = np.array(
-            [
-                _balanced_mean(np.abs(before[:, :, k]) + target, faces.labels[:, k] > 0)
-                / _balanced_mean(np.abs(plain.shown[None, :, k] + faces.labels[None, :, k]), faces.labels[:, k] > 0)
-                for k in range(len(names))
-            ]
-        )
-        mixing = solve_mixing(model.mixing.double().cpu().numpy(), response, directions, distance, ignore, ridge)
+        wanted = np.array([_logits_to_cross(before, plain, k) for k in range(len(names))])
+        mixing = solve_mixing(model.mixing.double().cpu().numpy(), response, directions, wanted, ignore, ridge)
         model.mixing.copy_(torch.from_numpy(mixing))
         plain = Plain.of(graphs, faces)  # the residual latent depends on the mixing
-    _scale_columns(model, classifier, names, faces, target)
+    mixing = model.mixing.clone()
+    tallies = []
+    for gain in GAINS:
+        model.mixing.copy_(gain * mixing)
+        tallies.append(edit_quality(graphs, classifier, names, faces))
+    accuracy, side_effects = (np.stack(part) for part in zip(*tallies, strict=True))  # 2 x [G, K]
+    gains = torch.tensor([GAINS[index] for index in allocate(accuracy, side_effects, budget)], dtype=mixing.dtype)
+    model.mixing.copy_(mixing * gains)
     return {name: round(float(model.mixing[k, k]), 4) for k, name in enumerate(names)}
 
 
-def edit_medians(graphs: TorchGraphs, classifier: Judge, names: list[str], faces: Faces) -> np.ndarray:
-    """The classifier's median logit in the asked direction after inverting each attribute, f64 [K].
+def _logits_to_cross(before: np.ndarray, plain: Plain, attribute: int) -> float:
+    """How far an attribute's logit must move for each unit of a request to end where the opposite now is."""
+    present = plain.faces.labels[:, attribute] > 0
+    logits = 2 * np.abs(before[:, :, attribute])
+    units = np.abs(plain.shown[None, :, attribute] + plain.faces.labels[None, :, attribute])
+    return float(_balanced_mean(logits, present) / _balanced_mean(units, present))
 
-    Adding and removing count equally, and so do the raw decode and the residual edit: the mean of four medians.
+
+def edit_quality(
+    graphs: TorchGraphs, classifier: Judge, names: list[str], faces: Faces
+) -> tuple[np.ndarray, np.ndarray]:
+    """Edit accuracy f64 [K] and extra error on the other attributes f64 [K], by the classifier.
+
+    Adding and removing count equally, and so do the raw decode and the residual edit.
     """
     plain = Plain.of(graphs, faces)
-    response = np.zeros(len(names))
+    labels = faces.labels > 0
+    plain_error = (plain.unedited(classifier) > 0) != labels  # [2, N, K]
+    exclusion = exclusion_matrix(names).numpy()
+    accuracy, side_effects = np.zeros(len(names)), np.zeros(len(names))
     for attribute in range(len(names)):
         edited = graphs.decode(plain.latent, inverted(plain.shown, faces.labels, attribute, names))
-        present = faces.labels[:, attribute] > 0
-        medians = []
-        for logits in plain.logits(classifier, edited)[:, :, attribute]:
-            medians += [np.median(sign * logits[rows]) for sign, rows in ((1, ~present), (-1, present)) if rows.any()]
-        response[attribute] = np.mean(medians)
-    return response
+        error = (plain.logits(classifier, edited) > 0) != labels
+        accuracy[attribute] = _balanced_mean(error[:, :, attribute].astype(float), labels[:, attribute])
+        others = ~exclusion[attribute]
+        others[attribute] = False
+        if others.any():
+            side_effects[attribute] = error[:, :, others].mean() - plain_error[:, :, others].mean()
+    return accuracy, side_effects
 
 
-def _scale_columns(
-    model: ConditionalVAE,
-    classifier: Judge,
-    names: list[str],
-    faces: Faces,
-    target: float,
-    gains: Sequence[float] = GAINS,
-) -> None:
-    """Scale each column to the smallest gain that reaches `target`, or to the one with the best response."""
-    mixing, graphs = model.mixing.clone(), TorchGraphs(model)
-    responses = []
-    for gain in gains:
-        model.mixing.copy_(gain * mixing)
-        responses.append(edit_medians(graphs, classifier, names, faces))
-    table = np.stack(responses)  # [G, K]
-    reached = table >= target
-    chosen = np.where(reached.any(0), reached.argmax(0), table.argmax(0))
-    model.mixing.copy_(mixing * torch.tensor([gains[index] for index in chosen], dtype=mixing.dtype))
+def allocate(accuracy: np.ndarray, side_effects: np.ndarray, budget: float) -> np.ndarray:
+    """Row indices [K] into two tables f64 [G, K]: the most mean accuracy for a mean side effect of at most `budget`.
+
+    Solved by its Lagrangian: one price of side effects for all attributes, raised until the budget holds. If no price
+    does, the rows with the least side effects are chosen.
+    """
+    for price in np.concatenate([[0.0], np.geomspace(0.05, 500, 200)]):
+        rows = (accuracy - price * side_effects).argmax(axis=0)
+        if side_effects[rows, np.arange(rows.size)].mean() <= budget:
+            return rows
+    return side_effects.argmin(axis=0)

@@ -58,4 +58,4 @@ def load_model(path: Path) -> tuple[ConditionalVAE, Config, dict[str, Any]]:
     config = config_of(state, path)
     model = ConditionalVAE(config.model, config.data.image_size, len(config.data.attributes))
     model.load_state_dict(state["ema"])
-    return model.eval(), config, state
+    return model.eval().to(memory_format=torch.channels_last), config, state

@@ -58,8 +58,8 @@ class LossConfig(_Section):
     beta: float = Field(default=1.0, ge=0, description="KL weight relative to the calibrated likelihood")
     kl_warmup_steps: int = Field(default=500, ge=0)
     estimate: float = Field(default=0.05, ge=0, description="encoder's own attribute estimates")
-    edit: float = Field(default=0.1, ge=0, description="edited attributes, as the opponent sees them")
-    keep: float = Field(default=1.0, ge=0, description="attributes the edit should leave alone")
+    edit: float = Field(default=0.25, ge=0, description="edited attributes, as the opponent sees them")
+    keep: float = Field(default=1.5, ge=0, description="attributes the edit should leave alone")
     change: float = Field(default=0.4, ge=0, description="mean absolute change of an edit, so that it stays local")
     adversarial: float = Field(default=0.06, ge=0)
     opponent: float = Field(default=0.03, ge=0, description="opponent is taught that an edit did not happen")
@@ -68,7 +68,7 @@ class LossConfig(_Section):
 
 class TrainConfig(_Section):
     seed: int = Field(default=1, ge=0, lt=2**31)
-    epochs: int = Field(default=24, ge=1)
+    epochs: int = Field(default=16, ge=1)
     batch_size: int = Field(default=64, ge=2, description="over all processes together")
     learning_rate: float = Field(default=5e-4, gt=0)
     discriminator_learning_rate: float = Field(default=4e-4, gt=0)

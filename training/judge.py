@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from training import checkpoint
 from training.dataset import FaceIndex, augmented
-from training.trainer import fast_bf16, to_model
+from training.trainer import autocast, to_model
 
 _WIDTHS = (32, 64, 128, 192)
 _FORMAT = 1
@@ -65,7 +65,7 @@ class Judge(nn.Module):
         for start in range(0, len(pixels), batch_size):
             found = self.features(to_model(pixels[start : start + batch_size], device))
             features.append(found.cpu())
-            logits.append(self.head(found).cpu())
+            logits.append(self.head(found).float().cpu())
         return torch.cat(logits).numpy(), torch.cat(features).numpy()
 
 
@@ -100,7 +100,7 @@ def train_judge(
             batch = to_model(augmented(pixels, rows, image_size, offsets, rng.random(batch_size) < 0.5), device)
             light = torch.from_numpy(rng.normal(0, 0.1, (2, batch_size, 1, 1, 1)).astype(np.float32)).to(device)
             batch = batch * (1 + light[0]) + light[1]
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast_bf16(device)):
+            with autocast(device):
                 logits = judge(batch)
             loss = F.binary_cross_entropy_with_logits(logits, labels[torch.from_numpy(rows)].to(device))
             optimiser.zero_grad(set_to_none=True)
@@ -135,4 +135,4 @@ def load_judge(path: Path) -> tuple[Judge, dict]:
         raise checkpoint.CheckpointError(f"{path}: holds no judge")
     judge = Judge(state["attributes"], state["image_size"])
     judge.load_state_dict(state["judge"])
-    return judge.eval(), state["facts"]
+    return judge.eval().to(memory_format=torch.channels_last), state["facts"]
