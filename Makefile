@@ -5,9 +5,16 @@ VENV ?= .venv
 RUNTIME ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 DATA ?= data/celeba
 PRESET ?= celeba64
-RUN ?= runs/$(PRESET)
+NAME ?= $(basename $(notdir $(PRESET)))
+RUN ?= runs/$(NAME)
+VERSION ?= 1.0.0
+LICENCE ?= non-commercial research only, as the terms of the CelebA dataset ask
 
 BIN := $(VENV)/bin
+OTHER := $(if $(filter cpu,$(RUNTIME)),gpu,cpu)
+# Installing one runtime over the other silently breaks both.
+DROP_OTHER_RUNTIME = $(BIN)/python -m pip uninstall --quiet --yes onnxruntime$(if $(filter gpu,$(OTHER)),-gpu) 2>/dev/null; \
+	rm -f $(VENV)/.serve-$(OTHER) $(VENV)/.dev-$(OTHER)
 SERVE_READY := $(VENV)/.serve-$(RUNTIME)
 DEV_READY := $(VENV)/.dev-$(RUNTIME)
 
@@ -34,20 +41,22 @@ train: $(DEV_READY)
 	test -f $(RUN)/classifier.pt || $(BIN)/python -m training judge --preset $(PRESET) --data $(DATA) --seed 9001 --out $(RUN)/classifier.pt
 	test -f $(RUN)/judge.pt || $(BIN)/python -m training judge --preset $(PRESET) --data $(DATA) --seed 7001 --out $(RUN)/judge.pt
 	$(BIN)/python -m training calibrate --data $(DATA) --workdir $(RUN) --classifier $(RUN)/classifier.pt
-	$(BIN)/python -m export bundle --checkpoint $(RUN)/calibrated.pt --out bundles/$(PRESET)
-	$(BIN)/python -m training evaluate --data $(DATA) --bundle bundles/$(PRESET) --judge $(RUN)/judge.pt --out $(RUN)/evaluation
-	$(BIN)/python -m export attach --bundle bundles/$(PRESET) --evaluation $(RUN)/evaluation/evaluation.json
-	$(BIN)/python -m training figures --data $(DATA) --bundle bundles/$(PRESET) --out $(RUN)/figures
+	$(BIN)/python -m export bundle --checkpoint $(RUN)/calibrated.pt --out bundles/$(NAME) --version $(VERSION) --weights-licence "$(LICENCE)"
+	$(BIN)/python -m training evaluate --data $(DATA) --bundle bundles/$(NAME) --judge $(RUN)/judge.pt --out $(RUN)/evaluation
+	$(BIN)/python -m export attach --bundle bundles/$(NAME) --evaluation $(RUN)/evaluation/evaluation.json
+	$(BIN)/python -m training figures --data $(DATA) --bundle bundles/$(NAME) --out $(RUN)/figures
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Facet needs Python 3.11 or newer; set PYTHON=..."; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(SERVE_READY): pyproject.toml constraints.txt | $(BIN)/python
+	@$(DROP_OTHER_RUNTIME)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(RUNTIME)]'
 	@touch $@
 
 $(DEV_READY): pyproject.toml constraints.txt | $(BIN)/python
+	@$(DROP_OTHER_RUNTIME)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(RUNTIME),train,dev]'
 	@touch $@
 

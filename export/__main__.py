@@ -7,8 +7,10 @@ import json
 import sys
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from export.parity import ParityError
-from export.writer import CELEBA_WEIGHTS_LICENCE, ExportError, attach_evaluation, write_bundle
+from export.writer import ExportError, attach_evaluation, write_bundle
 from service.bundle import BundleError
 from training.checkpoint import CheckpointError
 
@@ -42,9 +44,9 @@ def main(words: list[str] | None = None) -> int:
     command.set_defaults(run_command=bundle)
     command.add_argument("--checkpoint", type=Path, required=True, help="a calibrated checkpoint")
     command.add_argument("--out", type=Path, required=True, help="the bundle's directory, bundles/NAME")
-    command.add_argument("--version", default="1.0.0")
+    command.add_argument("--version", required=True, help="clients see name@version; raise it with new weights")
     command.add_argument("--description", default="A conditional beta-VAE for face attributes.")
-    command.add_argument("--weights-licence", default=CELEBA_WEIGHTS_LICENCE)
+    command.add_argument("--weights-licence", required=True, help="who may use the weights, and how")
     command = commands.add_parser("attach", help=attach.__doc__)
     command.set_defaults(run_command=attach)
     command.add_argument("--bundle", type=Path, required=True)
@@ -52,7 +54,7 @@ def main(words: list[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     try:
         arguments.run_command(arguments)
-    except (ExportError, ParityError, CheckpointError, BundleError) as exc:
+    except (ExportError, ParityError, CheckpointError, BundleError, ValidationError) as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 2
     return 0

@@ -26,8 +26,7 @@ def model_card(manifest: Manifest) -> str:
 
 ## Intended use
 
-Research and teaching on attribute editing, and trying out the Facet service. The faces it was trained on are
-celebrities photographed for the press, and its weights may not be used commercially.
+Attribute editing in research and teaching, and trying out the Facet service, within the licence of the weights above.
 
 ## Out of scope
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 import subprocess
 import tempfile
@@ -18,10 +17,10 @@ from export.card import model_card
 from export.graphs import DecoderGraph, EncoderGraph, export_graph, round_weights
 from service import bundle as bundles
 from service.bundle import Attribute, FaceFrame, FileEntry, Manifest, SamplingPrior, Training
+from service.vectors import Sampler
 from training import attributes as attribute_rules
 from training import checkpoint, evaluation, figures
 
-CELEBA_WEIGHTS_LICENCE = "non-commercial research only, as the terms of the CelebA dataset ask"
 LARGEST_BUCKET = 64
 
 
@@ -37,6 +36,10 @@ def write_bundle(path: Path, directory: Path, version: str, description: str, we
     model, config, state = checkpoint.load_model(path)
     if "prior" not in state:
         raise ExportError(f"{path}: is not calibrated; run `python -m training calibrate` first")
+    if directory.name != config.name:
+        raise ExportError(
+            f"{directory}: the preset's name is {config.name!r}; the bundle's directory must be called so"
+        )
     names, size, latent_size = config.data.attributes, config.data.image_size, config.model.latent_size
     round_weights(model)
     prior = SamplingPrior.model_validate(state["prior"])
@@ -80,8 +83,8 @@ def write_bundle(path: Path, directory: Path, version: str, description: str, we
 def attach_evaluation(directory: Path, report: dict) -> bundles.Bundle:
     """Put an evaluation report into a bundle's manifest and model card; the graphs stay as they are."""
     bundle = bundles.load(directory)
-    if report.get("bundle") != bundle.identity:
-        raise ExportError(f"the report is about {report.get('bundle')!r}, the bundle is {bundle.identity!r}")
+    if report.get("graphs") != evaluation.graph_hashes(bundle):
+        raise ExportError(f"{directory}: the report is about other graphs, of {report.get('bundle')}")
     with _replacing(directory) as temporary:
         for name in bundle.manifest.files:
             shutil.copy2(bundle.path(name), temporary / name)
@@ -134,10 +137,9 @@ def _seal(directory: Path, manifest: Manifest, with_samples: bool) -> None:
     """Write the card, the samples and the manifest with the files' real hashes, then verify all as the service does."""
     if with_samples:
         draft = bundles.Bundle(directory, manifest)
-        drawn = figures.sample_attributes(manifest.prior, np.random.default_rng(1), 32)
-        buffer = io.BytesIO()
-        figures.samples(evaluation.BundleGraphs(draft), manifest.prior, drawn, seed=1).save(buffer, "PNG")
-        (directory / "samples.png").write_bytes(buffer.getvalue())
+        sampler = Sampler(manifest.prior, [a.group for a in manifest.attributes])
+        drawn = sampler.attributes(np.full(len(manifest.attributes), np.nan, dtype=np.float32), seed=1, count=32)
+        figures.samples(evaluation.BundleGraphs(draft), sampler, drawn, seed=1).save(directory / "samples.png")
     (directory / "MODEL_CARD.md").write_text(model_card(manifest), encoding="utf-8")
     files = {
         name: entry.model_copy(
@@ -162,7 +164,11 @@ def _replacing(directory: Path) -> Iterator[Path]:
         old = temporary.with_name(temporary.name + "-old")
         if directory.exists():
             directory.rename(old)
-        temporary.rename(directory)
+        try:
+            temporary.rename(directory)
+        except OSError:
+            old.rename(directory)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -28,6 +28,8 @@ from service.metrics import Metrics
 Arrays = dict[str, np.ndarray]
 log = logging.getLogger(__name__)
 
+_TIME_IS_UP = "the time for this request ran out before its result was ready"
+
 
 class BatcherError(Exception):
     """Why a request got no result."""
@@ -128,14 +130,17 @@ class Batcher:
         self._seconds_per_image = 0.002  # a guess until the first batch has been measured
         self._closed = False
         self.failure: BaseException | None = None
-        metrics.queue_capacity.labels(graph).set(capacity)
-        metrics.queue_images.labels(graph).set(0)
+        # Several models share these gauges, so each adds its own.
+        metrics.queue_capacity.labels(graph).inc(capacity)
+        metrics.queue_images.labels(graph).inc(0)
 
     async def submit(self, inputs: Arrays, timeout: float) -> Computed:
         """Compute every row of `inputs` (arrays of equal length) within `timeout` seconds.
 
         Raises the BatcherErrors above. Cancelling the caller withdraws what has not reached a batch.
         """
+        if timeout <= 0:
+            raise DeadlineError(_TIME_IS_UP)
         count = len(next(iter(inputs.values())))
         self._admit(count)
         loop = asyncio.get_running_loop()
@@ -147,12 +152,14 @@ class Batcher:
             async with asyncio.timeout(timeout):
                 return await job.future
         except TimeoutError:
-            raise DeadlineError(f"{timeout:g} s passed before the result was ready") from None
+            raise DeadlineError(_TIME_IS_UP) from None
         finally:
             self._withdraw(job)
 
     async def close(self) -> None:
         """Refuse new requests and wait for those admitted."""
+        if not self._closed:
+            self._metrics.queue_capacity.labels(self.graph).dec(self._capacity)
         self._closed = True
         while self._running:
             await asyncio.wait(self._running)
@@ -168,7 +175,7 @@ class Batcher:
 
     def _count(self, change: int) -> None:
         self._waiting += change
-        self._metrics.queue_images.labels(self.graph).set(self._waiting)
+        self._metrics.queue_images.labels(self.graph).inc(change)
 
     def _withdraw(self, job: _Job) -> None:
         if job.waiting:

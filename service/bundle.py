@@ -59,7 +59,7 @@ class Attribute(_Part):
     name: _Name
     description: str
     group: str | None = Field(default=None, description="attributes of a group exclude each other")
-    gain: float = Field(gt=0, description="calibration of the latent step; already inside the graphs")
+    gain: float = Field(description="calibration of the latent step; already inside the graphs")
     sensitive: bool = False
 
 

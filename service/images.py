@@ -11,6 +11,7 @@ Errors, all subclasses of ImageError, carry the HTTP status that the service ans
 
 from __future__ import annotations
 
+import contextlib
 import io
 from typing import Literal, Protocol
 
@@ -20,9 +21,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 ACCEPTED_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"GIF8")
 
-# Pillow's own bomb guard only warns below twice its limit; `decode` compares the header's size with the caller's
-# limit before any pixel is decoded, so the module-wide guard would only add a second, different answer.
-Image.MAX_IMAGE_PIXELS = None
+# `decode` compares the header's size with the caller's limit before any pixel is decoded. Pillow's own guard, which
+# warns above this and refuses above twice this, stays as the second line: some formats allocate while their header is
+# read.
+Image.MAX_IMAGE_PIXELS = 2**26
+# A progressive JPEG has some ten scans; each further one costs another pass over the whole picture.
+_MAX_JPEG_SCANS = 100
 
 OutputFormat = Literal["png", "jpeg", "webp"]
 Box = tuple[float, float, float, float]
@@ -79,6 +83,8 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
             raise BrokenImageError("the image's header is truncated or corrupt") from exc
         accepted = ", ".join(ACCEPTED_FORMATS)
         raise UnsupportedImageError(f"the data is not an image of an accepted format ({accepted})") from exc
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
+        raise ImageTooLargeError(f"the image has too many pixels; at most {max_pixels} are accepted") from exc
     except Exception as exc:  # a damaged header raises whatever the format's parser trips over
         raise BrokenImageError("the image's header cannot be read") from exc
     width, height = image.size
@@ -86,6 +92,8 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
         raise ImageTooLargeError(
             f"the image has {width} x {height} = {width * height} pixels; at most {max_pixels} are accepted"
         )
+    if image.format == "JPEG" and data.count(b"\xff\xda") > _MAX_JPEG_SCANS:
+        raise BrokenImageError(f"the JPEG image has more than {_MAX_JPEG_SCANS} scans")
     try:
         image.load()
     except Exception as exc:  # OSError, SyntaxError, struct.error, ... depending on the format and the damage
@@ -94,10 +102,9 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # a viewer ignores an unreadable EXIF block, and so do we
-        return image
+    with contextlib.suppress(Exception):  # a viewer ignores an unreadable EXIF block, and so do we
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Model:
-    """One loaded bundle. Create it on the event loop that will use it."""
+    """One loaded bundle."""
 
     def __init__(self, bundle: Bundle, runtime_factory: RuntimeFactory, settings: Settings, metrics: Metrics) -> None:
         self.bundle = bundle
@@ -33,7 +33,7 @@ class Model:
         limits = {"max_batch": settings.max_batch, "capacity": settings.queue_images, "workers": workers}
         self.encoder = Batcher("encoder", self.runtime.encoder, self._executor, metrics, **limits)
         self.decoder = Batcher("decoder", self.runtime.decoder, self._executor, metrics, **limits)
-        self.sampler = Sampler(bundle.manifest.prior)
+        self.sampler = Sampler(bundle.manifest.prior, [a.group for a in bundle.manifest.attributes])
         self._timeout = settings.request_timeout
         self.closed = False
 
@@ -62,7 +62,7 @@ class Model:
         return (await self._submit(self.decoder, {"latent": latent, "attributes": attributes}, call))["image"]
 
     async def _submit(self, batcher: Batcher, inputs: dict[str, np.ndarray], call: Call) -> dict[str, np.ndarray]:
-        computed = await batcher.submit(inputs, max(0.0, self._timeout - call.elapsed))
+        computed = await batcher.submit(inputs, self._timeout - call.elapsed)
         call.add("queue", computed.queue_seconds)
         call.add("infer", computed.infer_seconds)
         return computed.outputs

@@ -19,6 +19,7 @@ from service.schemas import ATTRIBUTE_FORMS
 
 MEDIA_TYPE = "application/problem+json"
 _LONGEST_VALUE = 200
+_MOST_ERRORS = 20
 # FastAPI's word for where it looked, and the tags of a union: parts of a location that no client wrote.
 _NOT_FIELDS = {"body", "query", "path", *ATTRIBUTE_FORMS}
 
@@ -66,13 +67,18 @@ def from_validation(errors: list[Any]) -> Problem:
     if errors and errors[0]["type"] == "json_invalid":
         return Problem(400, "the body is not valid JSON", [{"field": "body", "rule": "must be JSON"}])
     listed = []
-    for error in errors:
+    for error in errors[:_MOST_ERRORS]:
         location = [str(part) for part in error["loc"] if part not in _NOT_FIELDS]
         missing = error["type"] == "missing"
         listed.append(
-            {"field": ".".join(location) or "body", "rule": "is required" if missing else _rule(error["msg"])}
+            {
+                "field": ".".join(location)[:_LONGEST_VALUE] or "body",
+                "rule": "is required" if missing else _rule(error["msg"]),
+            }
             | ({} if missing else {"value": shown(error.get("input"))})
         )
+    if len(errors) > _MOST_ERRORS:
+        listed.append({"field": "body", "rule": f"{len(errors) - _MOST_ERRORS} more errors"})
     detail = "; ".join(f"{error['field']}: {error['rule']}" for error in listed[:3])
     return Problem(422, detail, listed)
 

@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse,
 from prometheus_client.exposition import choose_encoder
 
 from service import images, negotiation, uploads, vectors
+from service.batcher import QueueFullError
 from service.calls import Call
 from service.metrics import Metrics
 from service.models import Model, Models
@@ -50,11 +51,18 @@ class Service:
     metrics: Metrics
     codecs: Executor
     ready: bool = False
+    codec_jobs: int = 0
 
-    async def in_codec_thread(self, call: Call, stage: str, work: Callable[..., Result], *arguments: Any) -> Result:
-        """Run picture work beside the event loop, timed as `stage`."""
-        with call.stage(stage):
+    async def in_codec_thread(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        """Run picture work beside the event loop. Raises QueueFullError where too much of it waits already."""
+        if self.codec_jobs >= self.settings.queue_images:
+            self.metrics.rejected.labels("codecs_full").inc()
+            raise QueueFullError(1.0)
+        self.codec_jobs += 1
+        try:
             return await asyncio.get_running_loop().run_in_executor(self.codecs, work, *arguments)
+        finally:
+            self.codec_jobs -= 1
 
 
 def _service(request: Request) -> Service:
@@ -156,7 +164,7 @@ async def generate(request: Request, service: Shared, call: Current) -> Response
         _check_count("latents", len(asked.latents), service.settings.max_count)
         names = [f"latents.{row}" for row in range(len(asked.latents))]
         latent = vectors.latent_matrix(asked.latents, model.manifest, names)
-    attributes = model.sampler.attributes(vector, seed, len(latent), model.manifest)
+    attributes = model.sampler.attributes(vector, seed, len(latent))
     faces = await model.decode(latent, attributes, call)
     service.metrics.images.labels("generate").inc(len(faces))
     call.headers["X-Facet-Seed"] = str(seed)
@@ -233,11 +241,16 @@ class _Framed:
 async def _framed(service: Service, call: Call, upload: uploads.Upload, model: Model) -> _Framed:
     if upload.image is None:
         raise invalid(uploads.IMAGE_FIELD, None, "is required: a form field of that name, or the body itself")
-    picture = await service.in_codec_thread(
-        call, "decode", images.decode, upload.image, service.settings.max_image_pixels
-    )
-    face, box = await service.in_codec_thread(call, "align", images.framed_face, picture, model.manifest.frame)
-    return _Framed(face, box, *picture.size)
+
+    def decode_and_frame(data: bytes) -> _Framed:
+        # One job, so that a decoded picture never waits in the queue: only as many are alive as there are threads.
+        with call.stage("decode"):
+            picture = images.decode(data, service.settings.max_image_pixels)
+        with call.stage("align"):
+            face, box = images.framed_face(picture, model.manifest.frame)
+        return _Framed(face, box, *picture.size)
+
+    return await service.in_codec_thread(decode_and_frame, upload.image)
 
 
 async def _source(
@@ -272,11 +285,11 @@ async def _pictures(
     """Faces uint8 [N, S, S, 3] as the client wants them: one picture (several as a grid), or JSON."""
     if wanted != "json":
         sheet = faces[0] if len(faces) == 1 else images.grid(faces)
-        data = await service.in_codec_thread(call, "encode", images.encode, sheet, wanted, quality)
+        with call.stage("encode"):
+            data = await service.in_codec_thread(images.encode, sheet, wanted, quality)
         return Response(data, media_type=negotiation.MEDIA_TYPES[wanted])
-    encoded = await service.in_codec_thread(
-        call, "encode", lambda: [images.encode(face, inner_format, quality) for face in faces]
-    )
+    with call.stage("encode"):
+        encoded = await service.in_codec_thread(lambda: [images.encode(face, inner_format, quality) for face in faces])
     names = model.manifest.attribute_names
     pictures = [
         PictureResponse(

@@ -42,8 +42,8 @@ def require_onnxruntime():
         import onnxruntime
     except ImportError as exc:
         raise RuntimeUnavailableError(
-            "no inference runtime is installed: install Facet with the extra `cpu` (pip install 'facet[cpu]') "
-            "or, for NVIDIA GPUs, the extra `gpu` (pip install 'facet[gpu]'), never both"
+            "no inference runtime is installed: install Facet with the extra `cpu` (pip install '.[cpu]') "
+            "or, for NVIDIA GPUs, the extra `gpu` (pip install '.[gpu]'), never both"
         ) from exc
     return onnxruntime
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 
 import numpy as np
 
@@ -47,7 +48,7 @@ def _known(name: str, names: list[str], field: str) -> str:
     if name in names:
         return name
     folded = {known.lower(): known for known in names}
-    near = difflib.get_close_matches(name.lower(), list(folded), n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name[:80].lower(), list(folded), n=3, cutoff=0.5)
     raise invalid(f"{field}.{name[:80]}", name, "is not an attribute of this model", [folded[n] for n in near])
 
 
@@ -73,10 +74,14 @@ def _refuse_contradictions(vector: np.ndarray, manifest: Manifest, field: str) -
 
 def edit_target(asked: np.ndarray, manifest: Manifest) -> np.ndarray:
     """What an edit aims at, f32 [K]: `asked`, with the others of a group cleared when one of it is set."""
+    return _clear_groups(asked, [a.group for a in manifest.attributes])
+
+
+def _clear_groups(asked: np.ndarray, groups: Sequence[str | None]) -> np.ndarray:
     target = asked.copy()
-    groups = {a.group for a, value in zip(manifest.attributes, asked, strict=True) if a.group and value > 0}
-    for index, attribute in enumerate(manifest.attributes):
-        if attribute.group in groups and not asked[index] > 0:
+    taken = {group for group, value in zip(groups, asked, strict=True) if group and value > 0}
+    for index, group in enumerate(groups):
+        if group in taken and not asked[index] > 0:
             target[index] = -1.0
     return target
 
@@ -103,68 +108,67 @@ def latent_matrix(latents: Sequence[Sequence[float]], manifest: Manifest, fields
 class Sampler:
     """Draws latents and attributes from a bundle's prior.
 
-    Each picture of a request has a random stream of its own, named by the seed and its place, so a picture does not
-    depend on how many are asked for.
+    `groups` [K] names each attribute's exclusive group, or None. Each picture of a request has a random stream of its
+    own, named by the seed and its place, so a picture does not depend on how many are asked for.
     """
 
-    def __init__(self, prior: SamplingPrior) -> None:
+    def __init__(self, prior: SamplingPrior, groups: Sequence[str | None]) -> None:
         size = len(prior.latent_mean)
         self._latent_mean = np.asarray(prior.latent_mean)
         self._cholesky = np.zeros((size, size))
         for i, row in enumerate(prior.latent_cholesky):
             self._cholesky[i, : i + 1] = row
-        self._attribute_mean = np.asarray(prior.attribute_mean)
-        self._attribute_covariance = np.asarray(prior.attribute_covariance)
+        self._groups = list(groups)
+        self._mean = np.asarray(prior.attribute_mean)
+        self._covariance = np.asarray(prior.attribute_covariance)
+        # A Gaussian above this is "present" as often as the label is; above 0 rare labels would hardly ever be.
+        shares = (0.5 * (1 + self._mean)).clip(1e-4, 1 - 1e-4)
+        quantiles = np.array([NormalDist().inv_cdf(1 - share) for share in shares])
+        self._threshold = self._mean + quantiles * np.sqrt(np.diag(self._covariance))
 
-    def latents(self, seed: int, count: int, temperature: float) -> np.ndarray:
-        """f32 [count, Z]; `temperature` scales the standard deviation, 0 gives the mean face."""
+    def latents(self, seed: int, count: int, temperature: float = 1.0) -> np.ndarray:
+        """f32 [count, Z]; `temperature` scales the standard deviation, 0 gives the mean latent."""
         noise = np.stack([self._stream(seed, i).standard_normal(len(self._latent_mean)) for i in range(count)])
         return (self._latent_mean + temperature * noise @ self._cholesky.T).astype(np.float32)
 
-    def attributes(self, asked: np.ndarray, seed: int, count: int, manifest: Manifest) -> np.ndarray:
+    def attributes(self, asked: np.ndarray, seed: int, count: int) -> np.ndarray:
         """f32 [count, K]: `asked` f32 [K] with its NaNs drawn so that they go with what was asked.
 
         The labels are taken to be jointly Gaussian, conditioned on the asked ones, and drawn values rounded to
         absent or present: whoever asks for a moustache mostly gets men.
         """
+        asked = _clear_groups(asked, self._groups)
+        rows = np.repeat(asked[None], count, axis=0)
         free = np.isnan(asked)
-        if not free.any():
-            return np.repeat(asked[None], count, axis=0)
-        mean, cholesky = self._conditional(edit_target(asked, manifest))
-        rows = np.repeat(edit_target(asked, manifest)[None], count, axis=0)
-        free = np.isnan(rows[0])
-        for i in range(count):
-            drawn = mean + cholesky @ self._stream(seed, i, 1).standard_normal(len(mean))
-            rows[i, free] = np.where(drawn > 0, 1.0, -1.0)
-            rows[i] = _settle_groups(rows[i], drawn, free, manifest)
+        if free.any():
+            mean, cholesky = self._conditional(asked)
+            for i in range(count):
+                excess = mean + cholesky @ self._stream(seed, i, 1).standard_normal(len(mean)) - self._threshold[free]
+                rows[i, free] = np.where(excess > 0, 1.0, -1.0)
+                self._settle_groups(rows[i], excess, free)
         return rows
 
     def _conditional(self, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and Cholesky factor of the NaN attributes given the others (conditioning a Gaussian)."""
         free = np.isnan(asked)
-        if not free.any():
-            return np.zeros(0), np.zeros((0, 0))
-        covariance = self._attribute_covariance
-        given_mean = self._attribute_mean[~free]
+        given_mean = self._mean[~free]
         # The ridge keeps constant attributes from making the matrix singular.
-        inner = covariance[np.ix_(~free, ~free)] + 1e-3 * np.eye(len(given_mean))
-        weights = np.linalg.solve(inner, covariance[np.ix_(~free, free)]).T
-        mean = self._attribute_mean[free] + weights @ (asked[~free].clip(-1, 1) - given_mean)
-        rest = covariance[np.ix_(free, free)] - weights @ covariance[np.ix_(~free, free)]
+        inner = self._covariance[np.ix_(~free, ~free)] + 1e-3 * np.eye(len(given_mean))
+        weights = np.linalg.solve(inner, self._covariance[np.ix_(~free, free)]).T
+        mean = self._mean[free] + weights @ (asked[~free].clip(-1, 1) - given_mean)
+        rest = self._covariance[np.ix_(free, free)] - weights @ self._covariance[np.ix_(~free, free)]
         return mean, np.linalg.cholesky(rest + 1e-3 * np.eye(int(free.sum())))
+
+    def _settle_groups(self, row: np.ndarray, excess: np.ndarray, free: np.ndarray) -> None:
+        """Of a group's drawn attributes keep only the most strongly drawn one, in place."""
+        score = np.full(len(row), np.inf)
+        score[free] = excess
+        for group in {name for name in self._groups if name}:
+            members = [i for i, name in enumerate(self._groups) if name == group and row[i] > 0]
+            for index in members:
+                if free[index] and index != max(members, key=lambda i: score[i]):
+                    row[index] = -1.0
 
     @staticmethod
     def _stream(seed: int, place: int, kind: int = 0) -> np.random.Generator:
         return np.random.default_rng([seed, place, kind])
-
-
-def _settle_groups(row: np.ndarray, drawn: np.ndarray, free: np.ndarray, manifest: Manifest) -> np.ndarray:
-    """Of a group's drawn attributes keep only the most strongly drawn one."""
-    score = np.full(len(row), np.inf)
-    score[free] = drawn
-    for group in {a.group for a in manifest.attributes if a.group}:
-        members = [i for i, a in enumerate(manifest.attributes) if a.group == group and row[i] > 0]
-        for index in members:
-            if free[index] and index != max(members, key=lambda i: score[i]):
-                row[index] = -1.0
-    return row

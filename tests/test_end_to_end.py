@@ -47,7 +47,17 @@ def bundle(painted, tmp_path_factory) -> bundles.Bundle:
         ),
         (
             export,
-            ["bundle", "--checkpoint", f"{run}/calibrated.pt", "--out", str(directory), "--weights-licence", "CC0-1.0"],
+            [
+                "bundle",
+                "--checkpoint",
+                f"{run}/calibrated.pt",
+                "--out",
+                str(directory),
+                "--weights-licence",
+                "CC0-1.0",
+                "--version",
+                "1.0.0",
+            ],
         ),
         (
             training,

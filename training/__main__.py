@@ -89,15 +89,13 @@ def calibrate(arguments: argparse.Namespace) -> int:
     """Fit gains and the sampling prior of a trained checkpoint."""
     path = arguments.workdir / arguments.checkpoint
     model, settings, state = checkpoint.load_model(path)
-    classifier, _ = judge.load_judge(arguments.classifier)
+    classifier = _judge_of(arguments.classifier, settings.data.attributes)[0]
     index, pixels = _faces(arguments, settings, "train", settings.data.shift)
-    faces = evaluation.held_out_faces(pixels, index.labels, settings.data.image_size)
+    faces = evaluation.without_margin(pixels, index.labels, settings.data.image_size)
     names = settings.data.attributes
     sample = _balanced(faces, arguments.pictures)
     with autocast(torch.device("cpu")):
-        gains = calibration.calibrate(
-            model, classifier, names, sample, arguments.budget, arguments.rounds, arguments.ridge
-        )
+        gains = calibration.calibrate(model, classifier, names, sample, arguments.budget)
     graphs = calibration.TorchGraphs(model)
     unknown = np.full(faces.labels.shape, np.nan, dtype=np.float32)
     mean, log_variance, _ = graphs.posterior(faces.pixels, unknown)
@@ -110,6 +108,13 @@ def calibrate(arguments: argparse.Namespace) -> int:
 
 
 _EXPORTED = {"config", "ema", "step", "epochs", "data_sha256", "command", "gains", "prior"}
+
+
+def _judge_of(path: Path, names: list[str]) -> tuple[judge.Judge, dict]:
+    found, facts = judge.load_judge(path)
+    if found.attribute_names != names:
+        raise checkpoint.CheckpointError(f"{path}: judges {found.attribute_names}, the model has {names}")
+    return found, facts
 
 
 def _balanced(faces: evaluation.Faces, count: int) -> evaluation.Faces:
@@ -128,16 +133,19 @@ def _balanced(faces: evaluation.Faces, count: int) -> evaluation.Faces:
 def evaluate(arguments: argparse.Namespace) -> int:
     """Run the protocol on a bundle's graphs."""
     bundle = bundles.load(arguments.bundle)
-    judging, facts = judge.load_judge(arguments.judge)
     held_out = _bundle_faces(arguments, bundle, arguments.partition)
     train = _bundle_faces(arguments, bundle, "train")
     names = bundle.manifest.attribute_names
-    if judging.attribute_names != names:
-        raise checkpoint.CheckpointError(f"{arguments.judge}: judges other attributes than the bundle has")
+    judging, facts = _judge_of(arguments.judge, names)
     report = evaluation.evaluate(
         evaluation.BundleGraphs(bundle), judging, names, held_out, train, bundle.manifest.prior
     )
-    report = {"bundle": bundle.identity, "partition": arguments.partition, **report}
+    report = {
+        "bundle": bundle.identity,
+        "graphs": evaluation.graph_hashes(bundle),
+        "partition": arguments.partition,
+        **report,
+    }
     report["judge"]["seed"], report["judge"]["epochs"] = facts["seed"], facts["epochs"]
     evaluation.save(report, arguments.out)
     print((arguments.out / "evaluation.md").read_text())
@@ -152,7 +160,7 @@ def draw(arguments: argparse.Namespace) -> int:
         faces = _bundle_faces(arguments, bundle, "validation").first(arguments.faces)
     manifest = bundle.manifest
     graphs = evaluation.BundleGraphs(bundle)
-    for path in figures.draw_all(graphs, manifest.attribute_names, manifest.prior, faces, arguments.out):
+    for path in figures.draw_all(graphs, manifest, faces, arguments.out):
         print(path)
     return 0
 
@@ -204,10 +212,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--checkpoint", default=LAST)
     command.add_argument("--classifier", type=Path, required=True, help="a judge, but not the one that evaluates")
     command.add_argument(
-        "--budget", type=float, default=0.02, help="extra error on other attributes that an edit may cost on average"
+        "--budget", type=float, default=0.026, help="extra error on other attributes that an edit may cost on average"
     )
-    command.add_argument("--rounds", type=int, default=2, help="corrections of side effects")
-    command.add_argument("--ridge", type=float, default=0.05, help="how reluctantly directions are mixed")
     command.add_argument("--pictures", type=int, default=600)
 
     command = add("evaluate", evaluate)
@@ -231,6 +237,8 @@ def main(words: list[str] | None = None) -> int:
     except (config.ConfigError, dataset.DatasetError, checkpoint.CheckpointError, bundles.BundleError) as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

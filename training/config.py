@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+# What a manifest accepts as a name (service.bundle), checked here so that hours of training do not end in a refusal.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 PRESETS = Path(__file__).parent / "presets"
 
 DEFAULT_ATTRIBUTES = [
@@ -35,8 +38,29 @@ class DataConfig(_Section):
     crop_box: tuple[float, float, float, float] = (15.0, 40.0, 163.0, 188.0)
     landmarks: list[tuple[float, float]] = Field(
         default=[(69.4, 111.2), (107.7, 111.1), (88.0, 135.0), (71.5, 152.4), (104.8, 152.4)],
+        min_length=5,
+        max_length=5,
         description="left eye, right eye, nose, left and right mouth corner in the aligned picture",
     )
+
+    @field_validator("attributes")
+    @classmethod
+    def _names_are_plain_and_unique(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"{name!r} may have letters, digits, '.', '_' and '-' only, at most 64 of them")
+        if len(set(names)) != len(names):
+            raise ValueError("a name stands twice")
+        return names
+
+    @field_validator("crop_box")
+    @classmethod
+    def _crop_is_square(cls, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+        left, top, right, bottom = box
+        if not (right > left and abs((right - left) - (bottom - top)) < 1e-6):
+            raise ValueError("must be a square with a positive side")
+        return box
+
     shift: int = Field(default=2, ge=0, description="largest random shift, pixels of the model's image")
     flip: bool = True
 
@@ -85,7 +109,7 @@ class TrainConfig(_Section):
 class Config(_Section):
     """A whole run. Read one with `load`."""
 
-    name: str = Field(default="celeba64", pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64, description="of the bundle and its directory")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()

@@ -158,7 +158,8 @@ def load_pixels(index: FaceIndex, config: DataConfig, cache: Path, margin: int =
     that names each picture that cannot be decoded.
     """
     side = config.image_size + 2 * margin
-    stamps = [(name, os.stat(index.path(row)).st_size) for row, name in enumerate(index.names)]
+    stats = (os.stat(index.path(row)) for row in range(len(index)))
+    stamps = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in zip(index.names, stats, strict=True)]
     facts = [str(index.root.resolve()), config.aligned_size, config.crop_box, side, margin, stamps]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     path = Path(cache) / f"faces-{side}-{key}.npy"

@@ -6,6 +6,7 @@ Labels only say in which direction an attribute is inverted and whether the judg
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,11 +15,11 @@ import numpy as np
 import onnxruntime
 import torch
 
-from service.bundle import Bundle, SamplingPrior
+from service.bundle import GRAPHS, Bundle, SamplingPrior
+from service.vectors import Sampler
 from training import attributes as attribute_rules
 from training import metrics
 from training.judge import Judge
-from training.prior import sample_latents
 
 _BATCH = 128
 _PROBE_PICTURES = 8000
@@ -238,7 +239,7 @@ def _generation(
     count = min(_GENERATED, len(held_out.labels), len(train.labels))
     asked = held_out.labels[:count].astype(np.float32)
     rng = np.random.default_rng(0)
-    fitted = graphs.decode(sample_latents(prior, rng, count), asked)
+    fitted = graphs.decode(Sampler(prior, [None] * len(names)).latents(seed=0, count=count), asked)
     standard = graphs.decode(rng.standard_normal((count, len(prior.latent_mean))).astype(np.float32), asked)
     logits, features = judge.look(fitted)
     _, standard_features = judge.look(standard)
@@ -316,16 +317,19 @@ def _shown(kind: str, value: float | None) -> str:
     return {"percent": f"{100 * value:.1f}%", "points": f"{100 * value:+.1f}", "number": f"{value:.3f}"}[kind]
 
 
-def held_out_faces(pixels: np.ndarray, labels: np.ndarray, size: int) -> Faces:
+def without_margin(pixels: np.ndarray, labels: np.ndarray, size: int) -> Faces:
     """Faces without their margin: the centre `size` x `size` of uint8 [N, S + 2m, S + 2m, 3]."""
     margin = (pixels.shape[1] - size) // 2
     return Faces(pixels[:, margin : margin + size, margin : margin + size], labels)
 
 
+def graph_hashes(bundle: Bundle) -> dict[str, str]:
+    """sha256 of each graph, by which a report names what it is about."""
+    return {name: bundle.manifest.files[name].sha256 for name in GRAPHS}
+
+
 def save(report: dict, directory: Path) -> None:
     """Write `evaluation.json` and `evaluation.md`."""
-    import json
-
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "evaluation.json").write_text(json.dumps(report, indent=1) + "\n")
     (directory / "evaluation.md").write_text(markdown(report))

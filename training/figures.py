@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from service import images
-from service.bundle import SamplingPrior
+from service.bundle import Manifest
+from service.vectors import Sampler
 from training.evaluation import Faces, Graphs, encode_unknown, inverted, residual_edit
-from training.prior import sample_latents
 
 _LABEL_HEIGHT = 14
 
@@ -66,31 +66,23 @@ def sweep(graphs: Graphs, names: list[str], latent: np.ndarray, attributes: np.n
     return labelled_grid(np.stack(rows), [f"{value:+.2f}" for value in np.linspace(-1, 1, steps)])
 
 
-def samples(graphs: Graphs, prior: SamplingPrior, attributes: np.ndarray, seed: int, columns: int = 8) -> Image.Image:
+def samples(graphs: Graphs, sampler: Sampler, attributes: np.ndarray, seed: int, columns: int = 8) -> Image.Image:
     """Generated faces, one for each row of `attributes` f32 [N, K]."""
-    latent = sample_latents(prior, np.random.default_rng(seed), len(attributes))
-    return Image.fromarray(images.grid(graphs.decode(latent, attributes), columns=columns))
+    return Image.fromarray(images.grid(graphs.decode(sampler.latents(seed, len(attributes)), attributes), columns))
 
 
-def sample_attributes(prior: SamplingPrior, rng: np.random.Generator, count: int) -> np.ndarray:
-    """Attribute vectors f32 [count, K] in {-1, +1}, correlated as the training labels are."""
-    values = rng.multivariate_normal(prior.attribute_mean, prior.attribute_covariance, size=count)
-    return np.where(values > 0, 1.0, -1.0).astype(np.float32)
-
-
-def draw_all(
-    graphs: Graphs, names: list[str], prior: SamplingPrior, faces: Faces | None, directory: Path
-) -> list[Path]:
+def draw_all(graphs: Graphs, manifest: Manifest, faces: Faces | None, directory: Path) -> list[Path]:
     """Write every figure; those of real pictures only where `faces` are given. Returns the paths."""
     directory.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(7)
-    drawn = sample_attributes(prior, rng, 64)
-    latent = sample_latents(prior, rng, 1)
+    names = manifest.attribute_names
+    sampler = Sampler(manifest.prior, [a.group for a in manifest.attributes])
+    drawn = sampler.attributes(np.full(len(names), np.nan, dtype=np.float32), seed=7, count=64)
+    latent = sampler.latents(seed=7, count=8)
     figures = {
-        "samples.png": samples(graphs, prior, drawn, seed=7),
-        "sweep.png": sweep(graphs, names, latent, drawn[:1]),
+        "samples.png": samples(graphs, sampler, drawn, seed=7),
+        "sweep.png": sweep(graphs, names, latent[:1], drawn[:1]),
     }
-    generated = graphs.decode(sample_latents(prior, rng, 8), drawn[:8])
+    generated = graphs.decode(latent, drawn[:8])
     figures["edits-generated.png"] = edits(graphs, names, Faces(generated, drawn[:8]), residual=False)
     if faces is not None:
         figures["reconstructions.png"] = reconstructions(graphs, names, faces)

@@ -16,11 +16,11 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from training import checkpoint
+from training.config import ConfigError
 from training.dataset import FaceIndex, augmented
 from training.trainer import autocast, to_model
 
 _WIDTHS = (32, 64, 128, 192)
-_FORMAT = 1
 
 
 class _Residual(nn.Module):
@@ -86,7 +86,7 @@ def train_judge(
     labels = torch.from_numpy((index.labels > 0).astype(np.float32))
     steps = len(index) // batch_size * epochs
     if steps == 0:
-        raise ValueError(f"a judge needs at least {batch_size} pictures, there are {len(index)}")
+        raise ConfigError(f"a judge needs at least {batch_size} pictures, there are {len(index)}")
     optimiser = torch.optim.AdamW(judge.parameters(), lr=learning_rate, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps, pct_start=0.2)
     margin = (pixels.shape[1] - image_size) // 2

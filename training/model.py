@@ -2,10 +2,11 @@
 
 The posterior mean splits into what the attributes explain and what they do not:
 
-    mean(x) = W M a + r(x, a)        decoder input = r + W M a',  FiLM(a')
+    mean(x) = W g a + b + r(x, a)        decoder input z = r + W g a' + b,  FiLM(z, a')
 
-so a prior p(z|a) = N(W M a, I) on z is a standard normal prior on the residual r, and changing a to a' moves z by
-W M (a' - a). The residual is what Facet calls `latent`. M is the identity in training and calibrated afterwards.
+so a prior p(z|a) = N(W g a + b, I) on z is a standard normal prior on the residual r, and changing a to a' moves z by
+W g (a' - a). The residual is what Facet calls `latent`. The gain g, one number for each attribute, is 1 in training and
+calibrated afterwards.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class DownBlock(nn.Module):
 class Encoder(nn.Module):
     """Pictures to posterior and attribute logits.
 
-    Takes `image` f32 [N, 3, S, S] in -1..1 and `attributes` f32 [N, K] (NaN where unknown).
+    Takes `image` f32 [N, 3, S, S] in -1..1.
     """
 
     def __init__(self, config: ModelConfig, image_size: int, attribute_count: int) -> None:
@@ -159,14 +160,13 @@ class ConditionalVAE(nn.Module):
         self.encoder = Encoder(config, image_size, attribute_count)
         self.decoder = Decoder(config, image_size, attribute_count)
         self.prior = nn.Linear(attribute_count, config.latent_size)
-        # Calibration: column k says how asking for attribute k moves the latent, along its own direction and, to undo
-        # side effects, along the others'. Encoder and decoder share it, so a reconstruction does not change. Fitted
-        # after training (training.calibration), never by gradient.
-        self.register_buffer("mixing", torch.eye(attribute_count))
+        # Calibration scales how far each attribute moves the latent. Encoder and decoder share it, so a reconstruction
+        # does not change. Fitted after training (training.calibration), never by gradient.
+        self.register_buffer("gain", torch.ones(attribute_count))
 
     def prior_mean(self, attributes: Tensor) -> Tensor:
-        """Mean f32 [N, Z] of the conditional prior p(z|a) = N(W M a + b, I) for `attributes` f32 [N, K]."""
-        return self.prior(attributes @ self.mixing.T)
+        """Mean f32 [N, Z] of the conditional prior p(z|a) = N(W g a + b, I) for `attributes` f32 [N, K]."""
+        return self.prior(attributes * self.gain)
 
     def encode(self, image: Tensor, attributes: Tensor) -> Posterior:
         """`image` f32 [N, 3, S, S] in -1..1, `attributes` f32 [N, K] with NaN where unknown."""

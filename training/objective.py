@@ -28,9 +28,10 @@ _EDIT_SMOOTHING = 0.2
 
 @dataclass
 class Draws:
-    """All randomness of one step, drawn on the CPU for the global batch and then cut to this process's part.
+    """The randomness of one step, drawn on the CPU for the global batch and then cut to this process's part.
 
-    Drawing globally makes a step independent of how many processes share it.
+    Noise, flips and strengths do not depend on how many processes share a step. The augmentations of what the opponent
+    sees do: each process draws its own from `generator`.
     """
 
     noise: Tensor  # f32 [N, Z]
@@ -60,9 +61,10 @@ class Draws:
         )
 
     def part(self, rows: slice, device: torch.device) -> Draws:
-        """This process's rows, on its device. The augmentation stream stays on the CPU, one per process."""
+        """This process's rows, on its device, with an augmentation stream of their own."""
         moved = (t[rows].to(device) for t in (self.noise, self.known, self.flips, self.strength))
-        return Draws(*moved, generator=self.generator)
+        generator = torch.Generator().manual_seed(self.generator.initial_seed() + 1 + (rows.start or 0))
+        return Draws(*moved, generator=generator)
 
 
 @dataclass

@@ -28,13 +28,3 @@ def fit_prior(mean: np.ndarray, log_variance: np.ndarray, labels: np.ndarray) ->
 
 def _rounded(values: np.ndarray) -> list[float]:
     return [round(float(value), 5) for value in values]
-
-
-def sample_latents(prior: SamplingPrior, rng: np.random.Generator, count: int) -> np.ndarray:
-    """Latents f32 [count, Z] from the fitted Gaussian."""
-    size = len(prior.latent_mean)
-    cholesky = np.zeros((size, size), dtype=np.float32)
-    for i, row in enumerate(prior.latent_cholesky):
-        cholesky[i, : i + 1] = row
-    noise = rng.standard_normal((count, size), dtype=np.float32)
-    return noise @ cholesky.T + np.asarray(prior.latent_mean, dtype=np.float32)

@@ -212,7 +212,7 @@ class Trainer:
                     self._validate_and_keep_best(writer, epoch)
                 due = time.monotonic() - saved_at > 60 * self.config.train.checkpoint_minutes
                 stopping = distributed.any_process(self._stop_requested)
-                if distributed.any_process(due) or stopping or ended:
+                if distributed.any_process(due) or place == 0 or stopping:
                     self.save("last.pt")
                     saved_at = time.monotonic()
                 if stopping and not ended:
@@ -274,9 +274,7 @@ class Trainer:
                 edited = self.ema.decode(posterior.mean, asked)
                 for found, pictures in ((raw, edited), (residual, image + edited - reconstruction)):
                     _, logits = self.opponent(pictures.clamp(-1, 1))
-                    found.append(
-                        losses.attribute_loss(logits[:, [attribute]], -labels[:, [attribute]], flips[:, :1] | True)
-                    )
+                    found.append(losses.attribute_loss(logits, -labels, flips.float()))
         self.opponent.train()
         mse = losses.mean_squared_error(reconstruction, image)
         kl = losses.kl_divergence(posterior.mean, posterior.log_variance).mean()
@@ -291,11 +289,12 @@ class Trainer:
         }
 
     def score(self, values: dict[str, float]) -> float:
-        """What `best.pt` minimises: the objective on held-out pictures, in nats per pixel value."""
-        weights = self.config.loss
+        """What `best.pt` minimises: the negative evidence bound on held-out pictures, in nats per pixel value.
+
+        Edits have no part in it: the opponent that judges them changes from epoch to epoch.
+        """
         size = 3 * self.config.data.image_size**2
-        edit = 0.5 * (values["edit_raw"] + values["edit_residual"])
-        return 0.5 * math.log(values["mse"]) + weights.beta * values["kl"] / size + weights.edit * edit
+        return 0.5 * math.log(values["mse"]) + self.config.loss.beta * values["kl"] / size
 
     def _validate_and_keep_best(self, writer: SummaryWriter | None, epoch: int) -> None:
         # Only the writer validates; the others wait in the barrier, so that no rank runs ahead into a collective.

@@ -288,7 +288,7 @@ def test_work_whose_time_is_up_is_dropped_before_it_reaches_a_batch():
     async def story():
         async with scene() as s:
             running = await s.occupy()
-            with pytest.raises(DeadlineError, match=r"0\.01 s"):
+            with pytest.raises(DeadlineError, match="ran out"):
                 await (await s.submit(1, 2, timeout=0.01))
             assert s.waiting == 0
             s.graph.release()

@@ -156,7 +156,6 @@ def _repeat_an_attribute(manifest: dict) -> None:
         (lambda m: m["frame"]["landmarks"].pop(), "landmarks"),
         (lambda m: m["files"]["decoder.onnx"]["outputs"].pop(), "decoder.onnx"),
         (lambda m: m["files"]["decoder.onnx"].update(sha256="AB"), "sha256"),
-        (lambda m: m["attributes"][0].update(gain=0), "gain"),
         (lambda m: m.update(name="../escape"), "name"),
     ],
 )

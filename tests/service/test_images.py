@@ -189,7 +189,7 @@ def test_a_pixel_bomb_is_refused_by_its_header_without_allocating(size: tuple[in
     data = png_header_of(*size)
     tracemalloc.start()
     try:
-        with pytest.raises(ImageTooLargeError, match=f"{size[0]} x {size[1]}"):
+        with pytest.raises(ImageTooLargeError, match=f"{size[0]} x {size[1]}|too many pixels"):
             images.decode(data, LIMIT)
         peak = tracemalloc.get_traced_memory()[1]
     finally:

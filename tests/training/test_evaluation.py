@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from service import images
+from service.vectors import Sampler
 from tests import painter
 from training import evaluation, prior
 
@@ -103,14 +104,14 @@ def test_a_fitted_prior_reproduces_the_aggregate_posterior():
     mixing = np.array([[1.0, 0.0], [0.8, 0.3]])
     mean = rng.standard_normal((4000, 2)) @ mixing.T + [2, -1]
     fitted = prior.fit_prior(mean, np.full((4000, 2), np.log(0.04)), np.sign(rng.standard_normal((4000, 2))))
-    drawn = prior.sample_latents(fitted, rng, 20_000)
+    drawn = Sampler(fitted, [None, None]).latents(seed=0, count=20_000)
     assert drawn.mean(0) == pytest.approx([2, -1], abs=0.05)
     assert np.cov(drawn.T) == pytest.approx(mixing @ mixing.T + 0.04 * np.eye(2), abs=0.05)
 
 
-def test_held_out_faces_lose_their_margin():
+def test_faces_lose_their_margin():
     pixels = np.arange(2 * 6 * 6 * 3).reshape(2, 6, 6, 3)
-    assert np.array_equal(evaluation.held_out_faces(pixels, np.ones((2, 1)), 4).pixels, pixels[:, 1:5, 1:5])
+    assert np.array_equal(evaluation.without_margin(pixels, np.ones((2, 1)), 4).pixels, pixels[:, 1:5, 1:5])
 
 
 def test_inversion_goes_by_the_label_and_leaves_the_rest_as_shown():
