@@ -21,7 +21,7 @@ from training.judge import Judge
 from training.model import ConditionalVAE
 from training.trainer import to_model, to_pixels
 
-GAINS = (0.2, 0.35, 0.5, 0.65, 0.8, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5)
+GAINS = (0.2, 0.35, 0.5, 0.65, 0.8, 1.0, 1.125, 1.25)
 _BATCH = 128
 
 
