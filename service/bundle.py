@@ -66,11 +66,13 @@ class Attribute(_Part):
 class SamplingPrior(_Part):
     """Gaussians fitted to the training set, from which faces are generated.
 
-    `latent_mean` [Z] and `latent_cholesky` (lower triangle, row i has i + 1 values) describe the aggregate posterior
-    of the residual latent; `attribute_mean` [K] and `attribute_covariance` [K][K] the labels in -1..1.
+    Given attributes a, latents lie at `latent_mean` [Z] + `latent_weights` [Z][K] a, with the covariance whose Cholesky
+    factor is `latent_cholesky` (lower triangle, row i has i + 1 values). `attribute_mean` [K] and `attribute_covariance`
+    [K][K] describe the labels in -1..1.
     """
 
     latent_mean: list[float]
+    latent_weights: list[list[float]]
     latent_cholesky: list[list[float]]
     attribute_mean: list[float]
     attribute_covariance: list[list[float]]
@@ -141,6 +143,8 @@ class Manifest(_Part):
         prior = self.prior
         if len(prior.latent_mean) != latent or [len(r) for r in prior.latent_cholesky] != list(range(1, latent + 1)):
             raise ValueError(f"prior: latent_mean and latent_cholesky must describe {latent} dimensions")
+        if [len(row) for row in prior.latent_weights] != [count] * latent:
+            raise ValueError(f"prior: latent_weights must map {count} attributes to {latent} dimensions")
         if len(prior.attribute_mean) != count or [len(r) for r in prior.attribute_covariance] != [count] * count:
             raise ValueError(f"prior: attribute_mean and attribute_covariance must describe {count} attributes")
         if missing := [name for name in REQUIRED_FILES if name not in self.files]:

@@ -159,12 +159,13 @@ async def generate(request: Request, service: Shared, call: Current) -> Response
     seed = secrets.randbelow(MAX_SEED + 1) if asked.seed is None else asked.seed
     if asked.latents is None:
         _check_count("count", asked.count, service.settings.max_count)
-        latent = model.sampler.latents(seed, asked.count, asked.temperature)
+        attributes = model.sampler.attributes(vector, seed, asked.count)
+        latent = model.sampler.latents(seed, attributes, asked.temperature)
     else:
         _check_count("latents", len(asked.latents), service.settings.max_count)
         names = [f"latents.{row}" for row in range(len(asked.latents))]
         latent = vectors.latent_matrix(asked.latents, model.manifest, names)
-    attributes = model.sampler.attributes(vector, seed, len(latent))
+        attributes = model.sampler.attributes(vector, seed, len(latent))
     faces = await model.decode(latent, attributes, call)
     service.metrics.images.labels("generate").inc(len(faces))
     call.headers["X-Facet-Seed"] = str(seed)

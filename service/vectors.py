@@ -115,6 +115,7 @@ class Sampler:
     def __init__(self, prior: SamplingPrior, groups: Sequence[str | None]) -> None:
         size = len(prior.latent_mean)
         self._latent_mean = np.asarray(prior.latent_mean)
+        self._latent_weights = np.asarray(prior.latent_weights)
         self._cholesky = np.zeros((size, size))
         for i, row in enumerate(prior.latent_cholesky):
             self._cholesky[i, : i + 1] = row
@@ -126,10 +127,12 @@ class Sampler:
         quantiles = np.array([NormalDist().inv_cdf(1 - share) for share in shares])
         self._threshold = self._mean + quantiles * np.sqrt(np.diag(self._covariance))
 
-    def latents(self, seed: int, count: int, temperature: float = 1.0) -> np.ndarray:
-        """f32 [count, Z]; `temperature` scales the standard deviation, 0 gives the mean latent."""
-        noise = np.stack([self._stream(seed, i).standard_normal(len(self._latent_mean)) for i in range(count)])
-        return (self._latent_mean + temperature * noise @ self._cholesky.T).astype(np.float32)
+    def latents(self, seed: int, attributes: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+        """f32 [N, Z] that go with `attributes` f32 [N, K]; `temperature` scales the standard deviation, 0 is the mean."""
+        size = len(self._latent_mean)
+        noise = np.stack([self._stream(seed, i).standard_normal(size) for i in range(len(attributes))])
+        mean = self._latent_mean + attributes.clip(-1, 1) @ self._latent_weights.T
+        return (mean + temperature * noise @ self._cholesky.T).astype(np.float32)
 
     def attributes(self, asked: np.ndarray, seed: int, count: int) -> np.ndarray:
         """f32 [count, K]: `asked` f32 [K] with its NaNs drawn so that they go with what was asked.

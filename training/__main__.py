@@ -98,8 +98,8 @@ def calibrate(arguments: argparse.Namespace) -> int:
         gains = calibration.calibrate(model, classifier, names, sample, arguments.budget)
     graphs = calibration.TorchGraphs(model)
     unknown = np.full(faces.labels.shape, np.nan, dtype=np.float32)
-    mean, log_variance, _ = graphs.posterior(faces.pixels, unknown)
-    fitted = prior.fit_prior(mean, log_variance, faces.labels.astype(np.float64))
+    mean, log_variance, shown = graphs.posterior(faces.pixels, unknown)
+    fitted = prior.fit_prior(mean, log_variance, shown, faces.labels.astype(np.float64))
     state["ema"] = model.state_dict()
     state["gains"], state["prior"] = gains, fitted.model_dump(mode="json")
     checkpoint.save(arguments.workdir / CALIBRATED, {k: v for k, v in state.items() if k in _EXPORTED})
@@ -160,7 +160,7 @@ def draw(arguments: argparse.Namespace) -> int:
         faces = _bundle_faces(arguments, bundle, "validation").first(arguments.faces)
     manifest = bundle.manifest
     graphs = evaluation.BundleGraphs(bundle)
-    for path in figures.draw_all(graphs, manifest, faces, arguments.out):
+    for path in figures.draw_all(graphs, manifest, faces, arguments.out, arguments.seed):
         print(path)
     return 0
 
@@ -225,6 +225,7 @@ def parser() -> argparse.ArgumentParser:
     command = add("figures", draw, data_required=False)
     command.add_argument("--bundle", type=Path, required=True)
     command.add_argument("--faces", type=int, default=8)
+    command.add_argument("--seed", type=int, default=7, help="of the generated faces")
     command.add_argument("--out", type=Path, required=True)
     return main
 

@@ -239,7 +239,7 @@ def _generation(
     count = min(_GENERATED, len(held_out.labels), len(train.labels))
     asked = held_out.labels[:count].astype(np.float32)
     rng = np.random.default_rng(0)
-    fitted = graphs.decode(Sampler(prior, [None] * len(names)).latents(seed=0, count=count), asked)
+    fitted = graphs.decode(Sampler(prior, [None] * len(names)).latents(0, asked), asked)
     standard = graphs.decode(rng.standard_normal((count, len(prior.latent_mean))).astype(np.float32), asked)
     logits, features = judge.look(fitted)
     _, standard_features = judge.look(standard)

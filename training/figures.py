@@ -13,18 +13,27 @@ from service.vectors import Sampler
 from training.evaluation import Faces, Graphs, encode_unknown, inverted, residual_edit
 
 _LABEL_HEIGHT = 14
+_LABEL_WIDTH = 110
+# Below 1, faces are drawn nearer to the middle of the prior, where the decoder has seen more pictures.
+_TEMPERATURE = 0.6
 
 
-def labelled_grid(pictures: np.ndarray, columns: list[str], scale: int = 2) -> Image.Image:
-    """uint8 [R, C, S, S, 3] with a heading over each column, enlarged `scale` times."""
+def labelled_grid(
+    pictures: np.ndarray, columns: list[str], rows_named: list[str] | None = None, scale: int = 2
+) -> Image.Image:
+    """uint8 [R, C, S, S, 3] with a heading over each column and, if given, a name before each row, enlarged."""
     rows, count, size = pictures.shape[:3]
     sheet = images.grid(pictures.reshape(rows * count, size, size, 3), columns=count)
     enlarged = Image.fromarray(sheet).resize((count * size * scale, rows * size * scale), Image.Resampling.BICUBIC)
-    figure = Image.new("RGB", (enlarged.width, enlarged.height + _LABEL_HEIGHT), "white")
-    figure.paste(enlarged, (0, _LABEL_HEIGHT))
+    left = _LABEL_WIDTH if rows_named else 0
+    figure = Image.new("RGB", (left + enlarged.width, enlarged.height + _LABEL_HEIGHT), "white")
+    figure.paste(enlarged, (left, _LABEL_HEIGHT))
     draw = ImageDraw.Draw(figure)
     for column, heading in enumerate(columns):
-        draw.text((column * size * scale + 3, 1), heading.replace("_", " ")[: size * scale // 6], fill="black")
+        draw.text((left + column * size * scale + 3, 1), heading.replace("_", " ")[: size * scale // 6], fill="black")
+    for row, name in enumerate(rows_named or []):
+        middle = _LABEL_HEIGHT + (2 * row + 1) * size * scale // 2
+        draw.text((3, middle), name.replace("_", " "), fill="black", anchor="lm")
     return figure
 
 
@@ -63,23 +72,23 @@ def sweep(graphs: Graphs, names: list[str], latent: np.ndarray, attributes: np.n
         values = np.repeat(attributes, steps, axis=0)
         values[:, attribute] = np.linspace(-1, 1, steps)
         rows.append(graphs.decode(np.repeat(latent, steps, axis=0), values))
-    return labelled_grid(np.stack(rows), [f"{value:+.2f}" for value in np.linspace(-1, 1, steps)])
+    return labelled_grid(np.stack(rows), [f"{value:+.2f}" for value in np.linspace(-1, 1, steps)], names)
 
 
 def samples(graphs: Graphs, sampler: Sampler, attributes: np.ndarray, seed: int, columns: int = 8) -> Image.Image:
     """Generated faces, one for each row of `attributes` f32 [N, K]."""
-    return Image.fromarray(images.grid(graphs.decode(sampler.latents(seed, len(attributes)), attributes), columns))
+    return Image.fromarray(images.grid(graphs.decode(sampler.latents(seed, attributes), attributes), columns))
 
 
-def draw_all(graphs: Graphs, manifest: Manifest, faces: Faces | None, directory: Path) -> list[Path]:
+def draw_all(graphs: Graphs, manifest: Manifest, faces: Faces | None, directory: Path, seed: int) -> list[Path]:
     """Write every figure; those of real pictures only where `faces` are given. Returns the paths."""
     directory.mkdir(parents=True, exist_ok=True)
     names = manifest.attribute_names
     sampler = Sampler(manifest.prior, [a.group for a in manifest.attributes])
-    drawn = sampler.attributes(np.full(len(names), np.nan, dtype=np.float32), seed=7, count=64)
-    latent = sampler.latents(seed=7, count=8)
+    drawn = sampler.attributes(np.full(len(names), np.nan, dtype=np.float32), seed, count=64)
+    latent = sampler.latents(seed, drawn[:8], _TEMPERATURE)
     figures = {
-        "samples.png": samples(graphs, sampler, drawn, seed=7),
+        "samples.png": samples(graphs, sampler, drawn, seed),
         "sweep.png": sweep(graphs, names, latent[:1], drawn[:1]),
     }
     generated = graphs.decode(latent, drawn[:8])

@@ -11,16 +11,21 @@ import numpy as np
 from service.bundle import SamplingPrior
 
 
-def fit_prior(mean: np.ndarray, log_variance: np.ndarray, labels: np.ndarray) -> SamplingPrior:
-    """Fit to posteriors f32 [N, Z] of the training set and its labels [N, K] in {-1, +1}.
+def fit_prior(mean: np.ndarray, log_variance: np.ndarray, shown: np.ndarray, labels: np.ndarray) -> SamplingPrior:
+    """Fit to posteriors f32 [N, Z] of the training set, the attributes [N, K] they go with, and the labels [N, K].
 
-    The aggregate posterior's covariance is that of the means plus the mean variance.
+    What a latent still tells of its attributes is regressed on them, or a face drawn for one set of attributes would come
+    with the latent of another. The covariance is that of what is left of the means plus the mean variance.
     """
-    covariance = np.cov(mean.astype(np.float64), rowvar=False) + np.diag(np.exp(log_variance).mean(0))
-    cholesky = np.linalg.cholesky(covariance)
+    design = np.column_stack([shown, np.ones(len(shown))]).astype(np.float64)
+    ridge = 1e-3 * len(design) * np.eye(design.shape[1])
+    weights = np.linalg.solve(design.T @ design + ridge, design.T @ mean).T  # [Z, K + 1]
+    left = mean - design @ weights.T
+    covariance = np.cov(left, rowvar=False) + np.diag(np.exp(log_variance).mean(0))
     return SamplingPrior(
-        latent_mean=_rounded(mean.mean(0)),
-        latent_cholesky=[_rounded(row[: i + 1]) for i, row in enumerate(cholesky)],
+        latent_mean=_rounded(weights[:, -1] + left.mean(0)),
+        latent_weights=[_rounded(row[:-1]) for row in weights],
+        latent_cholesky=[_rounded(row[: i + 1]) for i, row in enumerate(np.linalg.cholesky(covariance))],
         attribute_mean=_rounded(labels.mean(0)),
         attribute_covariance=[_rounded(row) for row in np.atleast_2d(np.cov(labels, rowvar=False))],
     )

@@ -93,6 +93,7 @@ def _prior() -> SamplingPrior:
     covariance[glasses, male] = covariance[male, glasses] = 0.9
     return SamplingPrior(
         latent_mean=LATENT_MEAN,
+        latent_weights=[[0.0] * len(ATTRIBUTES)] * len(LATENT_MEAN),
         latent_cholesky=[[2.0], [0.5, 1.0], [0.0, 0.25, 1.5]],
         attribute_mean=[0.0] * len(ATTRIBUTES),
         attribute_covariance=covariance.tolist(),

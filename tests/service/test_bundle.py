@@ -146,6 +146,7 @@ def _repeat_an_attribute(manifest: dict) -> None:
         (lambda m: m.update(latent_size=4), "4 dimensions"),
         (lambda m: m["prior"]["latent_mean"].pop(), "latent_mean"),
         (lambda m: m["prior"]["latent_cholesky"][2].pop(), "latent_cholesky"),
+        (lambda m: m["prior"]["latent_weights"].pop(), "latent_weights"),
         (lambda m: m["prior"]["attribute_mean"].pop(), "attribute_mean"),
         (lambda m: m["prior"]["attribute_covariance"][1].pop(), "attribute_covariance"),
         (lambda m: m["attributes"].pop(), "attribute"),

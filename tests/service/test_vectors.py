@@ -151,6 +151,10 @@ def test_a_latent_value_out_of_range_names_its_place(manifest: Manifest, value: 
     assert error_of(vectors.latent_matrix, [[0, 0, value]], manifest, ["latent"])["field"] == "latent.2"
 
 
+def undecided(count: int) -> np.ndarray:
+    return np.zeros((count, len(fakes.ATTRIBUTES)), dtype=np.float32)
+
+
 @pytest.fixture
 def sampler(manifest: Manifest) -> Sampler:
     return Sampler(manifest.prior, [a.group for a in manifest.attributes])
@@ -162,33 +166,35 @@ def unknown() -> np.ndarray:
 
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_a_picture_does_not_depend_on_how_many_are_asked_for(sampler: Sampler, manifest: Manifest, count: int):
-    np.testing.assert_array_equal(sampler.latents(5, count, 1.0), sampler.latents(5, 9, 1.0)[:count])
+    np.testing.assert_array_equal(
+        sampler.latents(5, undecided(count), 1.0), sampler.latents(5, undecided(9), 1.0)[:count]
+    )
     few, many = (sampler.attributes(unknown(), 5, n) for n in (count, 9))
     np.testing.assert_array_equal(few, many[:count])
 
 
 def test_different_seeds_and_different_places_differ(sampler: Sampler):
-    drawn = np.concatenate([sampler.latents(seed, 3, 1.0) for seed in range(4)])
+    drawn = np.concatenate([sampler.latents(seed, undecided(3), 1.0) for seed in range(4)])
     assert len(np.unique(drawn, axis=0)) == 12
 
 
 def test_the_largest_seed_is_as_good_as_any(sampler: Sampler):
-    assert np.isfinite(sampler.latents(2**53 - 1, 2, 1.0)).all()
+    assert np.isfinite(sampler.latents(2**53 - 1, undecided(2), 1.0)).all()
 
 
 def test_temperature_zero_gives_the_mean(sampler: Sampler):
-    found = sampler.latents(3, 2, 0.0)
+    found = sampler.latents(3, undecided(2), 0.0)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, np.float32([LATENT_MEAN, LATENT_MEAN]))
 
 
 def test_temperature_scales_the_distance_from_the_mean(sampler: Sampler):
-    one, half = (sampler.latents(3, 4, t).astype(float) - LATENT_MEAN for t in (1.0, 0.5))
+    one, half = (sampler.latents(3, undecided(4), t).astype(float) - LATENT_MEAN for t in (1.0, 0.5))
     np.testing.assert_allclose(half, one / 2, atol=1e-5)
 
 
 def test_latents_follow_the_prior(sampler: Sampler, manifest: Manifest):
-    drawn = np.concatenate([sampler.latents(seed, 64, 1.0) for seed in range(60)])
+    drawn = np.concatenate([sampler.latents(seed, undecided(64), 1.0) for seed in range(60)])
     factor = np.zeros((3, 3))
     for i, row in enumerate(manifest.prior.latent_cholesky):
         factor[i, : i + 1] = row
@@ -239,3 +245,11 @@ def test_a_vector_that_leaves_nothing_open_is_repeated(sampler: Sampler, manifes
 def test_a_vector_that_only_a_group_leaves_open_is_filled(sampler: Sampler, manifest: Manifest):
     asked = np.float32([1, -1, 0.5, NAN, 0])
     np.testing.assert_array_equal(sampler.attributes(asked, 5, 2), [np.float32([1, -1, 0.5, -1, 0])] * 2)
+
+
+def test_latents_follow_the_attributes_they_are_drawn_for(manifest: Manifest):
+    weights = [[0.0] * 5, [0.0, 2.0, 0.0, 0.0, 0.0], [0.0] * 5]
+    leaning = Sampler(manifest.prior.model_copy(update={"latent_weights": weights}), [None] * 5)
+    asked = np.array([[0, 1, 0, 0, 0], [0, -1, 0, 0, 0]], dtype=np.float32)
+    difference = leaning.latents(1, asked, 0.0)[0] - leaning.latents(1, asked, 0.0)[1]
+    np.testing.assert_allclose(difference, [0, 4, 0])

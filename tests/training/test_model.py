@@ -9,6 +9,7 @@ from training.model import ConditionalVAE, Discriminator, fill_unknown
 NAMES = ["Black_Hair", "Blond_Hair", "Smiling", "Male", "Young"]
 CONFIG = Config.model_validate(
     {
+        "name": "test",
         "data": {"image_size": 32, "attributes": NAMES},
         "model": {
             "latent_size": 8,
