@@ -67,8 +67,8 @@ class SamplingPrior(_Part):
     """Gaussians fitted to the training set, from which faces are generated.
 
     Given attributes a, latents lie at `latent_mean` [Z] + `latent_weights` [Z][K] a, with the covariance whose Cholesky
-    factor is `latent_cholesky` (lower triangle, row i has i + 1 values). `attribute_mean` [K] and `attribute_covariance`
-    [K][K] describe the labels in -1..1.
+    factor is `latent_cholesky` (lower triangle, row i has i + 1 values). `attribute_mean` [K] and
+    `attribute_covariance` [K][K] describe the labels in -1..1.
     """
 
     latent_mean: list[float]

@@ -128,7 +128,7 @@ class Sampler:
         self._threshold = self._mean + quantiles * np.sqrt(np.diag(self._covariance))
 
     def latents(self, seed: int, attributes: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-        """f32 [N, Z] that go with `attributes` f32 [N, K]; `temperature` scales the standard deviation, 0 is the mean."""
+        """f32 [N, Z] that go with `attributes` f32 [N, K]; `temperature` scales the deviation, 0 is the mean."""
         size = len(self._latent_mean)
         noise = np.stack([self._stream(seed, i).standard_normal(size) for i in range(len(attributes))])
         mean = self._latent_mean + attributes.clip(-1, 1) @ self._latent_weights.T

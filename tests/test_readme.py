@@ -57,8 +57,9 @@ def test_the_curl_calls_work_as_printed(server, tmp_path):
         command = call.replace(SHIPPED, server).replace("curl ", "curl --fail-with-body --silent --show-error ", 1)
         result = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
         assert result.returncode == 0, result.stdout + result.stderr
-    assert Image.open(tmp_path / "face.png").size == Image.open(tmp_path / "edited.png").size
-    assert (tmp_path / "face.png").read_bytes() != (tmp_path / "edited.png").read_bytes()
+    with Image.open(tmp_path / "face.png") as face, Image.open(tmp_path / "edited.png") as edited:
+        assert face.size == edited.size
+        assert face.tobytes() != edited.tobytes()
 
 
 def test_both_commands_stand_on_the_first_screen():

@@ -14,8 +14,8 @@ from service.bundle import SamplingPrior
 def fit_prior(mean: np.ndarray, log_variance: np.ndarray, shown: np.ndarray, labels: np.ndarray) -> SamplingPrior:
     """Fit to posteriors f32 [N, Z] of the training set, the attributes [N, K] they go with, and the labels [N, K].
 
-    What a latent still tells of its attributes is regressed on them, or a face drawn for one set of attributes would come
-    with the latent of another. The covariance is that of what is left of the means plus the mean variance.
+    What a latent still tells of its attributes is regressed on them, or a face drawn for one set of attributes would
+    come with the latent of another. The covariance is that of what is left of the means plus the mean variance.
     """
     design = np.column_stack([shown, np.ones(len(shown))]).astype(np.float64)
     ridge = 1e-3 * len(design) * np.eye(design.shape[1])
