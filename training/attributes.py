@@ -103,3 +103,10 @@ def invert(attributes: Tensor, labels: Tensor, flips: Tensor, exclusion: Tensor)
     added = flips & (labels < 0)  # [N, K]
     cleared = (added.float() @ exclusion.to(labels.device).float() > 0) & ~added  # [N, K]
     return torch.where(cleared, -torch.ones_like(edited), edited)
+
+
+def invert_one(attributes: Tensor, labels: Tensor, attribute: int, exclusion: Tensor) -> Tensor:
+    """`invert` with the same attribute marked on every picture; f32 [N, K]."""
+    flips = torch.zeros_like(labels, dtype=torch.bool)
+    flips[:, attribute] = True
+    return invert(attributes, labels, flips, exclusion)

@@ -93,11 +93,8 @@ def encode_unknown(graphs: Graphs, pixels: np.ndarray, attributes: int) -> tuple
 
 def inverted(shown: np.ndarray, labels: np.ndarray, attribute: int, names: list[str]) -> np.ndarray:
     """The attributes that ask for one attribute's opposite, f32 [N, K]; groups are respected."""
-    flips = torch.zeros(labels.shape, dtype=torch.bool)
-    flips[:, attribute] = True
-    exclusion = attribute_rules.exclusion_matrix(names)
     as_tensors = torch.from_numpy(shown), torch.from_numpy(labels.astype(np.float32))
-    return attribute_rules.invert(*as_tensors, flips, exclusion).numpy()
+    return attribute_rules.invert_one(*as_tensors, attribute, attribute_rules.exclusion_matrix(names)).numpy()
 
 
 def residual_edit(pixels: np.ndarray, reconstruction: np.ndarray, edited: np.ndarray) -> np.ndarray:

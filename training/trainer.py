@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -268,13 +269,12 @@ class Trainer:
             reconstruction = self.ema.decode(posterior.mean, posterior.attributes)
             raw, residual = [], []
             for attribute in range(labels.shape[1]):
-                flips = torch.zeros_like(labels, dtype=torch.bool)
-                flips[:, attribute] = True
-                asked = attribute_rules.invert(posterior.attributes, labels, flips, self.exclusion)
+                asked = attribute_rules.invert_one(posterior.attributes, labels, attribute, self.exclusion)
+                weight = F.one_hot(torch.tensor(attribute, device=self.device), labels.shape[1]).float()
                 edited = self.ema.decode(posterior.mean, asked)
                 for found, pictures in ((raw, edited), (residual, image + edited - reconstruction)):
                     _, logits = self.opponent(pictures.clamp(-1, 1))
-                    found.append(losses.attribute_loss(logits, -labels, flips.float()))
+                    found.append(losses.attribute_loss(logits, -labels, weight.expand_as(labels)))
         self.opponent.train()
         mse = losses.mean_squared_error(reconstruction, image)
         kl = losses.kl_divergence(posterior.mean, posterior.log_variance).mean()
@@ -321,9 +321,7 @@ class Trainer:
         posterior = self.ema.encode(image, torch.full_like(labels, torch.nan))
         columns = [image, self.ema.decode(posterior.mean, posterior.attributes)]
         for attribute in range(labels.shape[1]):
-            flips = torch.zeros_like(labels, dtype=torch.bool)
-            flips[:, attribute] = True
-            asked = attribute_rules.invert(posterior.attributes, labels, flips, self.exclusion)
+            asked = attribute_rules.invert_one(posterior.attributes, labels, attribute, self.exclusion)
             columns.append(self.ema.decode(posterior.mean, asked))
         pictures = torch.stack(columns, dim=1).flatten(0, 1)
         return images.grid(to_pixels(pictures), columns=len(columns))
