@@ -137,7 +137,7 @@ def _seal(directory: Path, manifest: Manifest, with_samples: bool) -> None:
     """Write the card, the samples and the manifest with the files' real hashes, then verify all as the service does."""
     if with_samples:
         draft = bundles.Bundle(directory, manifest)
-        sampler = Sampler(manifest.prior, [a.group for a in manifest.attributes])
+        sampler = Sampler(manifest.prior, manifest.attribute_groups)
         drawn = sampler.attributes(np.full(len(manifest.attributes), np.nan, dtype=np.float32), seed=1, count=32)
         figures.samples(evaluation.BundleGraphs(draft), sampler, drawn, seed=1).save(directory / "samples.png")
     (directory / "MODEL_CARD.md").write_text(model_card(manifest), encoding="utf-8")

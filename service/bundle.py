@@ -135,6 +135,10 @@ class Manifest(_Part):
     def attribute_names(self) -> list[str]:
         return [attribute.name for attribute in self.attributes]
 
+    @property
+    def attribute_groups(self) -> list[str | None]:
+        return [attribute.group for attribute in self.attributes]
+
     @model_validator(mode="after")
     def _sizes_agree(self) -> Manifest:
         names, latent, count = self.attribute_names, self.latent_size, len(self.attributes)

@@ -33,7 +33,7 @@ class Model:
         limits = {"max_batch": settings.max_batch, "capacity": settings.queue_images, "workers": workers}
         self.encoder = Batcher("encoder", self.runtime.encoder, self._executor, metrics, **limits)
         self.decoder = Batcher("decoder", self.runtime.decoder, self._executor, metrics, **limits)
-        self.sampler = Sampler(bundle.manifest.prior, [a.group for a in bundle.manifest.attributes])
+        self.sampler = Sampler(bundle.manifest.prior, bundle.manifest.attribute_groups)
         self._timeout = settings.request_timeout
         self.closed = False
 

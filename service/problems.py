@@ -13,7 +13,14 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from service.batcher import BatcherClosedError, DeadlineError, InferenceError, QueueFullError, RequestTooLargeError
+from service.batcher import (
+    BatcherClosedError,
+    BatcherError,
+    DeadlineError,
+    InferenceError,
+    QueueFullError,
+    RequestTooLargeError,
+)
 from service.images import ImageError
 from service.schemas import ATTRIBUTE_FORMS
 
@@ -134,9 +141,6 @@ def install(app: FastAPI) -> None:
     async def answer(request: Request, exc: Exception) -> Response:
         return response(translate(exc), request.state.call.request_id)
 
-    expected = (
-        Problem, ImageError, RequestValidationError, ValidationError, HTTPException,
-        QueueFullError, RequestTooLargeError, DeadlineError, BatcherClosedError, InferenceError,
-    )  # fmt: skip
-    for kind in expected:
+    # Handlers are found by base class, so the families suffice.
+    for kind in (Problem, ImageError, BatcherError, RequestValidationError, ValidationError, HTTPException):
         app.add_exception_handler(kind, answer)

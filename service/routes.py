@@ -132,13 +132,12 @@ async def encode(request: Request, service: Shared, call: Current) -> JSONRespon
     picture = await _framed(service, call, upload, model)
     found = await model.encode(picture.face[None], known[None], call)
     service.metrics.images.labels("encode").inc()
-    names = model.manifest.attribute_names
     face = Face(
         box=picture.box,
         landmarks=None,
         latent=_floats(found["mean"][0]),
         log_variance=_floats(found["log_variance"][0]),
-        attributes=dict(zip(names, _floats(found["attribute_estimates"][0]), strict=True)),
+        attributes=_by_name(model, found["attribute_estimates"][0]),
     )
     body = EncodeResponse(model=model.identity, width=picture.width, height=picture.height, faces=[face])
     return JSONResponse(body.model_dump())
@@ -291,14 +290,13 @@ async def _pictures(
         return Response(data, media_type=negotiation.MEDIA_TYPES[wanted])
     with call.stage("encode"):
         encoded = await service.in_codec_thread(lambda: [images.encode(face, inner_format, quality) for face in faces])
-    names = model.manifest.attribute_names
     pictures = [
         PictureResponse(
             media_type=negotiation.MEDIA_TYPES[inner_format],
             width=face.shape[1],
             height=face.shape[0],
             data=base64.b64encode(data).decode(),
-            attributes=dict(zip(names, _floats(row), strict=True)),
+            attributes=_by_name(model, row),
         )
         for face, data, row in zip(faces, encoded, attributes, strict=True)
     ]
@@ -333,6 +331,10 @@ def _describe(service: Service, model: Model) -> ModelResponse:
         weights_licence=manifest.weights_licence,
         evaluation=manifest.evaluation,
     )
+
+
+def _by_name(model: Model, values: np.ndarray) -> dict[str, float]:
+    return dict(zip(model.manifest.attribute_names, _floats(values), strict=True))
 
 
 def _floats(values: np.ndarray) -> list[float]:

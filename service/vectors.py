@@ -74,7 +74,7 @@ def _refuse_contradictions(vector: np.ndarray, manifest: Manifest, field: str) -
 
 def edit_target(asked: np.ndarray, manifest: Manifest) -> np.ndarray:
     """What an edit aims at, f32 [K]: `asked`, with the others of a group cleared when one of it is set."""
-    return _clear_groups(asked, [a.group for a in manifest.attributes])
+    return _clear_groups(asked, manifest.attribute_groups)
 
 
 def _clear_groups(asked: np.ndarray, groups: Sequence[str | None]) -> np.ndarray:

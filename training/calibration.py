@@ -10,13 +10,10 @@ The classifier is one of its own and looks at training pictures; the judge that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
-from training.attributes import exclusion_matrix
-from training.evaluation import Faces, encode_unknown, inverted, residual_edit
+from training.evaluation import Faces, encode_unknown, judge_edits
 from training.judge import Judge
 from training.model import ConditionalVAE
 from training.trainer import to_model, to_pixels
@@ -57,36 +54,6 @@ class TorchGraphs:
         return np.concatenate(parts)
 
 
-@dataclass(frozen=True)
-class Plain:
-    """Faces as the model has them before any edit: what every measurement starts from."""
-
-    faces: Faces
-    latent: np.ndarray  # f32 [N, Z]
-    shown: np.ndarray  # f32 [N, K]
-    reconstruction: np.ndarray  # uint8 [N, S, S, 3]
-
-    @staticmethod
-    def of(graphs: TorchGraphs, faces: Faces) -> Plain:
-        latent, shown = encode_unknown(graphs, faces.pixels, faces.labels.shape[1])
-        return Plain(faces, latent, shown, graphs.decode(latent, shown))
-
-    def logits(self, classifier: Judge, edited: np.ndarray) -> np.ndarray:
-        """The classifier's logits on an edit, f32 [2, N, K]: on the raw decode and on the residual edit."""
-        residual = residual_edit(self.faces.pixels, self.reconstruction, edited)
-        return np.stack([classifier.look(pictures)[0] for pictures in (edited, residual)])
-
-    def unedited(self, classifier: Judge) -> np.ndarray:
-        """As `logits`, with nothing edited."""
-        return self.logits(classifier, self.reconstruction)
-
-
-def _balanced_mean(values: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Mean of [2, N, ...] over kinds and pictures, with absent and present pictures weighing the same."""
-    parts = [values[:, rows].mean(axis=(0, 1)) for rows in (present, ~present) if rows.any()]
-    return np.mean(parts, axis=0)
-
-
 def calibrate(
     model: ConditionalVAE, classifier: Judge, names: list[str], faces: Faces, budget: float
 ) -> dict[str, float]:
@@ -110,20 +77,14 @@ def edit_quality(
 
     Adding and removing count equally, and so do the raw decode and the residual edit.
     """
-    plain = Plain.of(graphs, faces)
-    labels = faces.labels > 0
-    plain_error = (plain.unedited(classifier) > 0) != labels  # [2, N, K]
-    exclusion = exclusion_matrix(names).numpy()
-    accuracy, side_effects = np.zeros(len(names)), np.zeros(len(names))
-    for attribute in range(len(names)):
-        edited = graphs.decode(plain.latent, inverted(plain.shown, faces.labels, attribute, names))
-        error = (plain.logits(classifier, edited) > 0) != labels
-        accuracy[attribute] = _balanced_mean(error[:, :, attribute].astype(float), labels[:, attribute])
-        others = ~exclusion[attribute]
-        others[attribute] = False
-        if others.any():
-            side_effects[attribute] = error[:, :, others].mean() - plain_error[:, :, others].mean()
-    return accuracy, side_effects
+    latent, shown = encode_unknown(graphs, faces.pixels, len(names))
+    found = judge_edits(graphs, classifier, names, faces, latent, shown, graphs.decode(latent, shown))["edit"]
+
+    def both_kinds(measure: str) -> np.ndarray:
+        values = [list(found[kind][measure]["attributes"].values()) for kind in ("raw", "residual")]
+        return np.nan_to_num(np.mean(values, axis=0))  # NaN where there is nothing to measure, as with one attribute
+
+    return both_kinds("balanced_accuracy"), both_kinds("side_effects")
 
 
 def allocate(accuracy: np.ndarray, side_effects: np.ndarray, budget: float) -> np.ndarray:

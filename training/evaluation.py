@@ -108,7 +108,7 @@ def evaluate(
     """The whole protocol; a JSON-ready report. `train` feeds only the fresh probes and the Frechet floor."""
     latent, shown = encode_unknown(graphs, held_out.pixels, len(names))
     reconstruction = graphs.decode(latent, shown)
-    edits = _edits(graphs, judge, names, held_out, latent, shown, reconstruction)
+    edits = judge_edits(graphs, judge, names, held_out, latent, shown, reconstruction)
     report = {
         "pictures": len(held_out.pixels),
         **edits,
@@ -133,7 +133,7 @@ def _accuracy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return ((logits > 0) == (labels > 0)).mean(0)
 
 
-def _edits(
+def judge_edits(
     graphs: Graphs,
     judge: Judge,
     names: list[str],
@@ -142,6 +142,10 @@ def _edits(
     shown: np.ndarray,
     reconstruction: np.ndarray,
 ) -> dict:
+    """What the judge sees on the pictures, on their reconstructions, and after inverting each attribute.
+
+    `latent` f32 [N, Z], `shown` f32 [N, K] and `reconstruction` uint8 [N, S, S, 3] are those of `faces`.
+    """
     real_logits, _ = judge.look(faces.pixels)
     plain_logits, _ = judge.look(reconstruction)
     tallies = {

@@ -84,7 +84,7 @@ def draw_all(graphs: Graphs, manifest: Manifest, faces: Faces | None, directory:
     """Write every figure; those of real pictures only where `faces` are given. Returns the paths."""
     directory.mkdir(parents=True, exist_ok=True)
     names = manifest.attribute_names
-    sampler = Sampler(manifest.prior, [a.group for a in manifest.attributes])
+    sampler = Sampler(manifest.prior, manifest.attribute_groups)
     drawn = sampler.attributes(np.full(len(names), np.nan, dtype=np.float32), seed, count=64)
     latent = sampler.latents(seed, drawn[:8], _TEMPERATURE)
     figures = {

@@ -125,3 +125,12 @@ def test_inversion_goes_by_the_label_and_leaves_the_rest_as_shown():
         evaluation.inverted(shown, labels, 0, NAMES)[0], np.array([1, -1, 0.9, 0.1, -0.3, 0.5], dtype=np.float32)
     )
     assert evaluation.inverted(shown, labels, 2, NAMES)[0, 2] == -1
+
+
+def test_rare_pictures_weigh_as_much_as_common_ones():
+    labels = np.array([[-1], [-1], [-1], [1]], dtype=np.int8)
+    tally = evaluation._EditTally(["Smiling"], labels, plain_logits=labels.astype(float))
+    tally.add(0, np.array([[-1.0], [-1.0], [-1.0], [-1.0]]))  # only the rare one was edited
+    found = tally.report()
+    assert found["balanced_accuracy"]["mean"] == 0.5
+    assert found["accuracy"]["mean"] == 0.25
