@@ -86,7 +86,7 @@ def train_judge(arguments: argparse.Namespace) -> int:
 
 
 def calibrate(arguments: argparse.Namespace) -> int:
-    """Fit gains and the sampling prior of a trained checkpoint."""
+    """Fit the conditional prior, the gains and the sampling prior of a trained checkpoint."""
     path = arguments.workdir / arguments.checkpoint
     model, settings, state = checkpoint.load_model(path)
     classifier = _judge_of(arguments.classifier, settings.data.attributes)[0]
@@ -94,6 +94,7 @@ def calibrate(arguments: argparse.Namespace) -> int:
     faces = evaluation.without_margin(pixels, index.labels, settings.data.image_size)
     names = settings.data.attributes
     sample = _balanced(faces, arguments.pictures)
+    calibration.refit_prior(model, faces.pixels)
     with autocast(torch.device("cpu")):
         gains = calibration.calibrate(model, classifier, names, sample, arguments.budget)
     graphs = calibration.TorchGraphs(model)

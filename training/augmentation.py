@@ -16,8 +16,13 @@ _BLUR_PROBABILITY = 0.3
 
 
 def augment(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Jitter f32 [N, 3, S, S] in -1..1; same shape, gradients pass. Geometry is drawn per chunk of the batch."""
-    return _geometry(_colour(image, generator), generator)
+    """Other lighting and place, for f32 [N, 3, S, S] in -1..1; same shape, gradients pass. Texture stays as it is."""
+    return _shift(_colour(image, generator), generator)
+
+
+def degrade(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Blur some and add noise, after which patterns of pixels tell nothing; f32 [N, 3, S, S] in and out."""
+    return _noise(_blur(image, generator), generator)
 
 
 def _uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator, like: Tensor) -> Tensor:
@@ -33,19 +38,26 @@ def _colour(image: Tensor, generator: torch.Generator) -> Tensor:
     return image + _uniform(shape, -0.15, 0.15, generator, image)
 
 
-def _geometry(image: Tensor, generator: torch.Generator) -> Tensor:
-    size = image.shape[-1]
-    kernel = torch.tensor([1.0, 2.0, 1.0], device=image.device) / 4
-    binomial = torch.outer(kernel, kernel).expand(3, 1, 3, 3)
-    chunks = []
+def _shift(image: Tensor, generator: torch.Generator) -> Tensor:
+    size, chunks = image.shape[-1], []
     # Advanced indexing per picture would need a scatter in the backward pass, many times slower than slices.
     for chunk in image.chunk(_CHUNKS):
         y, x = torch.randint(0, 2 * _SHIFT + 1, (2,), generator=generator).tolist()
-        padded = F.pad(chunk, [_SHIFT] * 4, mode="reflect")
-        chunk = padded[:, :, y : y + size, x : x + size]
-        if torch.rand((), generator=generator) < _BLUR_PROBABILITY:
-            chunk = F.conv2d(chunk, binomial, padding=1, groups=3)
-        chunks.append(chunk)
-    image = torch.cat(chunks)
-    noise = torch.randn(image.shape, generator=generator).to(image.device)
-    return image + 0.03 * noise
+        chunks.append(F.pad(chunk, [_SHIFT] * 4, mode="reflect")[:, :, y : y + size, x : x + size])
+    return torch.cat(chunks)
+
+
+def _blur(image: Tensor, generator: torch.Generator) -> Tensor:
+    kernel = torch.tensor([1.0, 2.0, 1.0], device=image.device) / 4
+    binomial = torch.outer(kernel, kernel).expand(3, 1, 3, 3)
+    chunks = [
+        F.conv2d(chunk, binomial, padding=1, groups=3)
+        if torch.rand((), generator=generator) < _BLUR_PROBABILITY
+        else chunk
+        for chunk in image.chunk(_CHUNKS)
+    ]
+    return torch.cat(chunks)
+
+
+def _noise(image: Tensor, generator: torch.Generator) -> Tensor:
+    return image + 0.03 * torch.randn(image.shape, generator=generator).to(image.device)

@@ -54,19 +54,34 @@ class TorchGraphs:
         return np.concatenate(parts)
 
 
+def refit_prior(model: ConditionalVAE, pixels: np.ndarray) -> None:
+    """Fit the conditional prior to uint8 [N, S, S, 3], without labels and with every gain 1.
+
+    Training regresses the weights of the moment on recent batches; what ships are averaged weights, and for those
+    every training picture can be asked once.
+    """
+    graphs, count = TorchGraphs(model), len(model.prior.gain)
+    model.prior.gain.fill_(1.0)
+    latent, _, shown = graphs.posterior(pixels, np.full((len(pixels), count), np.nan, dtype=np.float32))
+    shown = torch.from_numpy(shown).to(graphs.device)
+    with torch.no_grad():
+        total = torch.from_numpy(latent).to(graphs.device) + model.prior(shown)
+        model.prior.observe(total, shown, decay=0.0)
+
+
 def calibrate(
     model: ConditionalVAE, classifier: Judge, names: list[str], faces: Faces, budget: float
 ) -> dict[str, float]:
-    """Set `model.gain` to the gains with the highest edit accuracy whose mean extra error on the other attributes stays
+    """Set `model.prior.gain` to the gains with the highest edit accuracy whose mean extra error on the other attributes stays
     within `budget`. Returns them by name.
     """
     graphs, tallies = TorchGraphs(model), []
     for gain in GAINS:
-        model.gain.fill_(gain)
+        model.prior.gain.fill_(gain)
         tallies.append(edit_quality(graphs, classifier, names, faces))
     accuracy, side_effects = (np.stack(part) for part in zip(*tallies, strict=True))  # 2 x [G, K]
     chosen = [GAINS[index] for index in allocate(accuracy, side_effects, budget)]
-    model.gain.copy_(torch.tensor(chosen))
+    model.prior.gain.copy_(torch.tensor(chosen))
     return dict(zip(names, chosen, strict=True))
 
 

@@ -72,7 +72,7 @@ class ModelConfig(_Section):
     condition_size: int = Field(default=128, ge=1, description="width of the vector that FiLM layers read")
 
 
-class DiscriminatorConfig(_Section):
+class OpponentConfig(_Section):
     channels: list[int] = Field(default=[32, 64, 128, 256], min_length=2)
 
 
@@ -80,27 +80,28 @@ class LossConfig(_Section):
     """Weights, all relative to the reconstruction term in nats per pixel value."""
 
     beta: float = Field(default=1.0, ge=0, description="KL weight relative to the calibrated likelihood")
-    kl_warmup_steps: int = Field(default=500, ge=0)
+    kl_warmup_steps: int = Field(default=1000, ge=0)
     estimate: float = Field(default=0.05, ge=0, description="encoder's own attribute estimates")
-    edit: float = Field(default=0.25, ge=0, description="edited attributes, as the opponent sees them")
+    edit: float = Field(default=0.25, ge=0, description="edited attributes, as the classifier sees them")
     keep: float = Field(default=1.5, ge=0, description="attributes the edit should leave alone")
     change: float = Field(default=0.4, ge=0, description="mean absolute change of an edit, so that it stays local")
-    adversarial: float = Field(default=0.06, ge=0)
-    opponent: float = Field(default=0.03, ge=0, description="opponent is taught that an edit did not happen")
-    edit_warmup_steps: int = Field(default=600, ge=0, description="steps over which the edit terms ramp up")
+    adversarial: float = Field(default=0.2, ge=0, description="edits that look real to the critic")
+    robustness: float = Field(default=1.5, ge=0, description="L2 radius of worst cases the classifier learns from")
+    slope: float = Field(default=1.0, ge=0, description="R1 penalty on the critic")
+    edit_warmup_steps: int = Field(default=1000, ge=0, description="steps over which the edit terms ramp up")
 
 
 class TrainConfig(_Section):
     seed: int = Field(default=1, ge=0, lt=2**31)
-    epochs: int = Field(default=16, ge=1)
-    batch_size: int = Field(default=64, ge=2, description="over all processes together")
-    learning_rate: float = Field(default=5e-4, gt=0)
-    discriminator_learning_rate: float = Field(default=4e-4, gt=0)
+    epochs: int = Field(default=45, ge=1)
+    batch_size: int = Field(default=32, ge=2, description="over all processes together")
+    learning_rate: float = Field(default=4e-4, gt=0)
+    opponent_learning_rate: float = Field(default=4e-4, gt=0)
     final_learning_rate: float = Field(default=0.02, ge=0, le=1, description="fraction left at the end (cosine)")
     warmup_steps: int = Field(default=300, ge=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     gradient_clip: float = Field(default=1.0, gt=0)
-    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    ema_decay: float = Field(default=0.9995, ge=0, lt=1)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     validate_every: int = Field(default=2, ge=1, description="epochs between validations and sample grids")
     checkpoint_minutes: float = Field(default=5.0, ge=0)
@@ -112,7 +113,7 @@ class Config(_Section):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64, description="of the bundle and its directory")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
-    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    opponent: OpponentConfig = OpponentConfig()
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
 
@@ -121,7 +122,7 @@ class Config(_Section):
         stages = {
             "model.encoder_channels": self.model.encoder_channels,
             "model.decoder_channels": self.model.decoder_channels,
-            "discriminator.channels": self.discriminator.channels,
+            "opponent.channels": self.opponent.channels,
         }
         for name, channels in stages.items():
             if self.data.image_size % 2 ** len(channels):

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training import distributed
 from training.config import ModelConfig
 
 
@@ -115,9 +116,13 @@ class UpBlock(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         y = self.conv1(F.silu(self.film1(self.norm(x), condition)))
-        x = F.interpolate(self.shortcut(x), scale_factor=2.0, mode="nearest")
-        y = F.interpolate(y, scale_factor=2.0, mode="nearest")
+        x, y = _double(self.shortcut(x)), _double(y)
         return x + self.conv2(F.silu(self.film2(y, condition)))
+
+
+def _double(x: Tensor) -> Tensor:
+    """Interpolate, as repeating or shuffling pixels leaves a grid once the training is adversarial (Odena et al. 2016)."""
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
 class Decoder(nn.Module):
@@ -136,8 +141,7 @@ class Decoder(nn.Module):
         )
         self.blocks = nn.ModuleList(UpBlock(a, b, config.condition_size) for a, b in pairwise(channels))
         self.film = FiLM(config.condition_size, channels[-1])
-        # Interpolation and then convolution: sub-pixel shuffles leave patterns of period two in adversarial training
-        # (Odena et al. 2016). The narrow waist keeps the full resolution cheap.
+        # The narrow waist keeps the full resolution cheap.
         self.waist = nn.Conv2d(channels[-1], 16, 3, padding=1)
         self.detail = nn.Conv2d(16, 16, 3, padding=1)
         self.output = nn.Conv2d(16, 3, 3, padding=1)
@@ -148,8 +152,51 @@ class Decoder(nn.Module):
         for block in self.blocks:
             x = block(x, condition)
         x = self.waist(F.silu(self.film(x, condition)))  # [N, 16, S/2, S/2]
-        x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-        return self.output(F.silu(self.detail(F.silu(x)))).float()  # [N, 3, S, S]
+        x = _double(x)
+        # Rectified, since SiLU's backward pass at full resolution costs a tenth of a training step on a CPU.
+        return self.output(F.relu(self.detail(F.relu(x)))).float()  # [N, 3, S, S]
+
+
+class ConditionalPrior(nn.Module):
+    """p(z|a) = N(W g a + b, I): what the attributes explain of a posterior mean, linearly.
+
+    W and b are no free parameters but the ridge regression of the means on the attributes, from moments that `observe`
+    averages over recent batches. Whatever the losses want, a linear probe finds next to nothing in what is left
+    (closed-form erasure, as in Belrose et al. 2023), and an edit moves the latent as far as real faces differ.
+    """
+
+    DECAY = 0.99  # of the moments: with 64 pictures a batch, they remember some 6,400
+    RIDGE = 1e-3
+
+    def __init__(self, attribute_count: int, latent_size: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(latent_size, attribute_count))
+        self.register_buffer("bias", torch.zeros(latent_size))
+        self.register_buffer("second", torch.zeros(attribute_count + 1, attribute_count + 1))  # of [a, 1]
+        self.register_buffer("cross", torch.zeros(attribute_count + 1, latent_size))  # of [a, 1] with the means
+        # Calibration scales how far each attribute moves the latent. Encoder and decoder share it, so a reconstruction
+        # does not change. Fitted after training (training.calibration), never in it.
+        self.register_buffer("gain", torch.ones(attribute_count))
+
+    def forward(self, attributes: Tensor) -> Tensor:
+        """The prior's mean f32 [N, Z] for `attributes` f32 [N, K]."""
+        with torch.autocast(attributes.device.type, enabled=False):
+            return F.linear(attributes.float() * self.gain, self.weight, self.bias)
+
+    @torch.no_grad()
+    def observe(self, mean: Tensor, attributes: Tensor, decay: float = DECAY) -> None:
+        """Take in a batch of posterior means f32 [N, Z], before the prior is taken off, with their attributes."""
+        with torch.autocast(mean.device.type, enabled=False):
+            design = F.pad(attributes.detach().float(), (0, 1), value=1.0)  # [N, K + 1]
+            second = distributed.average(design.T @ design / len(design))
+            cross = distributed.average(design.T @ mean.detach().float() / len(design))
+            # The last entry of `second` counts: 1 once it has seen enough. Dividing by it undoes the start from zero.
+            self.second.lerp_(second, 1 - decay)
+            self.cross.lerp_(cross, 1 - decay)
+            ridge = self.RIDGE * self.second[-1, -1] * torch.eye(len(second), device=second.device)
+            fitted = torch.linalg.solve(self.second + ridge, self.cross)  # [K + 1, Z]
+            self.weight.copy_(fitted[:-1].T)
+            self.bias.copy_(fitted[-1])
 
 
 class ConditionalVAE(nn.Module):
@@ -159,52 +206,80 @@ class ConditionalVAE(nn.Module):
         super().__init__()
         self.encoder = Encoder(config, image_size, attribute_count)
         self.decoder = Decoder(config, image_size, attribute_count)
-        self.prior = nn.Linear(attribute_count, config.latent_size)
-        # Calibration scales how far each attribute moves the latent. Encoder and decoder share it, so a reconstruction
-        # does not change. Fitted after training (training.calibration), never by gradient.
-        self.register_buffer("gain", torch.ones(attribute_count))
+        self.prior = ConditionalPrior(attribute_count, config.latent_size)
 
-    def prior_mean(self, attributes: Tensor) -> Tensor:
-        """Mean f32 [N, Z] of the conditional prior p(z|a) = N(W g a + b, I) for `attributes` f32 [N, K]."""
-        return self.prior(attributes * self.gain)
+    def encode(self, image: Tensor, attributes: Tensor, observe: bool = False) -> Posterior:
+        """`image` f32 [N, 3, S, S] in -1..1, `attributes` f32 [N, K] with NaN where unknown.
 
-    def encode(self, image: Tensor, attributes: Tensor) -> Posterior:
-        """`image` f32 [N, 3, S, S] in -1..1, `attributes` f32 [N, K] with NaN where unknown."""
+        With `observe`, the conditional prior takes the batch in first, as training does.
+        """
         mean, log_variance, logits = self.encoder(image)
         # The estimate is trained on labels alone: without the detach the decoder would bend it to carry pixels.
         known = fill_unknown(attributes, logits.detach())
-        return Posterior(mean - self.prior_mean(known), log_variance, logits, known)
+        if observe:
+            # Against its own estimates, as photographs come without labels and should leave nothing behind either.
+            self.prior.observe(mean, torch.tanh(0.5 * logits))
+        return Posterior(mean - self.prior(known), log_variance, logits, known)
 
     def decode(self, latent: Tensor, attributes: Tensor) -> Tensor:
         """Residual `latent` f32 [N, Z] and `attributes` f32 [N, K] to a picture f32 [N, 3, S, S]."""
-        return self.decoder(latent + self.prior_mean(attributes), attributes)
+        return self.decoder(latent + self.prior(attributes), attributes)
 
 
-class Discriminator(nn.Module):
-    """The moving opponent: real against edited, and which attributes a picture shows.
+def _halvings(channels: list[int]) -> nn.Sequential:
+    """Strided convolutions of pictures f32 [N, 3, S, S], one for each entry: [N, channels[-1], S / 2^n, S / 2^n]."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise([3, *channels]):
+        convolution = nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)
+        nn.init.kaiming_normal_(convolution.weight, a=0.2)  # PyTorch's default lets the signal fade layer by layer
+        nn.init.zeros_(convolution.bias)
+        layers += [convolution, nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers)
 
-    f32 [N, 3, S, S] in -1..1 to realness logits f32 [N, 2 P] and attribute logits f32 [N, K]. Of the realness logits
-    half belong to the P patches of the last layer but one (Isola et al. 2017), which see texture, and half repeat one
-    for the whole face. Spectral normalisation (Miyato et al. 2018) bounds the trunk; the attribute head is free.
+
+class Critic(nn.Module):
+    """Half of the moving opponent: is this a picture, or something the decoder had a hand in?
+
+    f32 [N, 3, S, S] in -1..1 to realness logits f32 [N, 2, 2 P]. The first of the two tells pictures from raw decodes,
+    the second from residual edits: one for both would see that decodes are blurred and be content. Half of the logits
+    belong to the P patches of the last layer but one (Isola et al. 2017), which see texture, half repeat one for the
+    whole face.
+    """
+
+    def __init__(self, channels: list[int], image_size: int) -> None:
+        super().__init__()
+        self.trunk = _halvings(channels[:-1])
+        self.top = nn.Sequential(nn.Conv2d(channels[-2], channels[-1], 4, stride=2, padding=1), nn.LeakyReLU(0.2))
+        self.patches = nn.Conv2d(channels[-2], 2, 3, padding=1)
+        self.whole = nn.Linear(channels[-1] * (image_size >> len(channels)) ** 2, 2)
+
+    def forward(self, image: Tensor) -> Tensor:
+        maps = self.trunk(image)
+        patches = self.patches(maps).flatten(2).float()  # [N, 2, P]
+        whole = self.whole(self.top(maps).flatten(1)).float()[:, :, None]  # [N, 2, 1]
+        return torch.cat([patches, whole.expand_as(patches)], dim=2)
+
+
+class Classifier(nn.Module):
+    """The other half: f32 [N, 3, S, S] in -1..1 to attribute logits f32 [N, K].
+
+    The two share nothing: a classifier that withstands worst cases unlearns the fine texture a critic lives on.
     """
 
     def __init__(self, channels: list[int], image_size: int, attribute_count: int) -> None:
         super().__init__()
-        spectral = nn.utils.parametrizations.spectral_norm
-        layers = [
-            nn.Sequential(spectral(nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)), nn.LeakyReLU(0.2))
-            for inputs, outputs in zip([3, *channels], channels, strict=False)
-        ]
-        self.trunk, self.top = nn.Sequential(*layers[:-1]), layers[-1]
-        self.patches = spectral(nn.Conv2d(channels[-2], 1, 3, padding=1))
-        side = image_size >> len(channels)
-        features = channels[-1] * side * side
-        self.realness = spectral(nn.Linear(features, 1))
-        self.attributes = nn.Sequential(nn.Linear(features, 256), nn.LeakyReLU(0.2), nn.Linear(256, attribute_count))
+        self.trunk = _halvings(channels)
+        features = channels[-1] * (image_size >> len(channels)) ** 2
+        self.head = nn.Sequential(nn.Linear(features, 256), nn.LeakyReLU(0.2), nn.Linear(256, attribute_count))
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        maps = self.trunk(image)
-        features = self.top(maps).flatten(1)
-        patches = self.patches(maps).flatten(1).float()  # [N, P]
-        whole = self.realness(features).float().expand_as(patches)
-        return torch.cat([patches, whole], dim=1), self.attributes(features).float()
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.trunk(image).flatten(1)).float()
+
+
+class Opponent(nn.Module):
+    """Critic and classifier, trained along with the model and never exported."""
+
+    def __init__(self, channels: list[int], image_size: int, attribute_count: int) -> None:
+        super().__init__()
+        self.critic = Critic(channels, image_size)
+        self.classifier = Classifier(channels, image_size, attribute_count)

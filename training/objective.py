@@ -15,9 +15,9 @@ from torch import Tensor
 
 from training import attributes as attribute_rules
 from training import distributed, losses
-from training.augmentation import augment
+from training.augmentation import augment, degrade
 from training.config import Config
-from training.model import ConditionalVAE, Discriminator, reparameterise
+from training.model import Classifier, ConditionalVAE, Critic, Opponent, reparameterise
 
 _KNOWN_LABEL_PROBABILITY = 0.5  # else the encoder's own estimate, as when a photograph comes without attributes
 _SECOND_FLIP_PROBABILITY = 0.3
@@ -67,33 +67,23 @@ class Draws:
         return Draws(*moved, generator=generator)
 
 
-@dataclass
-class Edits:
-    """Edited pictures of a step, raw decodes first, then residual edits; f32 [2N, 3, S, S] with their labels."""
-
-    pictures: Tensor
-    original: Tensor  # f32 [2N, K]
-    changed: Tensor  # bool [2N, K]
-    whole: Tensor  # bool [2N, 1] edits at full strength
-
-
 def model_loss(
     model: ConditionalVAE,
-    opponent: Discriminator,
+    opponent: Opponent,
     image: Tensor,
     labels: Tensor,
     draws: Draws,
     exclusion: Tensor,
     config: Config,
     step: int,
-) -> tuple[Tensor, dict[str, Tensor], Edits]:
-    """The model's loss in nats per pixel value, its parts for logging, and the detached edits for the opponent.
+) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    """The model's loss in nats per pixel value, its parts for logging, and the edits to show the opponent.
 
     `image` f32 [N, 3, S, S] in -1..1, `labels` f32 [N, K] in {-1, +1}, `exclusion` bool [K, K].
     """
     weights = config.loss
     given = torch.where(draws.known, labels, torch.full_like(labels, torch.nan))
-    posterior = model.encode(image, given)
+    posterior = model.encode(image, given, observe=True)
     latent = reparameterise(posterior.mean, posterior.log_variance, draws.noise)
     shown = posterior.attributes  # f32 [N, K]
     target = attribute_rules.invert(shown, labels, draws.flips, exclusion)
@@ -103,8 +93,10 @@ def model_loss(
     # One pass over both sets keeps the matrix units busy.
     both = model.decode(torch.cat([latent, latent]), torch.cat([shown, asked]))
     reconstruction, edited = both.chunk(2)
-    pictures = torch.cat([edited, image + edited - reconstruction]).clamp(-1.2, 1.2)
-    realness, logits = opponent(augment(pictures, draws.generator))
+    half = len(image) // 2
+    pictures = torch.cat([edited[:half], (image + edited - reconstruction)[half:]]).clamp(-1.2, 1.2)
+    seen = augment(pictures, draws.generator)
+    realness, logits = opponent.critic(seen), opponent.classifier(degrade(seen, draws.generator))
 
     mse = losses.mean_squared_error(reconstruction, image)
     kl = losses.kl_divergence(posterior.mean, posterior.log_variance).mean()
@@ -112,17 +104,16 @@ def model_loss(
     # Smoothed targets stop rewarding an edit once it is as plain as on a real picture. Everything else should look
     # to the opponent as it did before the edit; hard labels would reward caricature there.
     with torch.no_grad():
-        before = 2 * torch.sigmoid(opponent(image)[1]) - 1  # f32 [N, K]
-    wanted = torch.where(changed, asked * (1 - _EDIT_SMOOTHING), before).repeat(2, 1)
-    twice = changed.repeat(2, 1)
+        before = 2 * torch.sigmoid(opponent.classifier(image)) - 1  # f32 [N, K]
+    wanted = torch.where(changed, asked * (1 - _EDIT_SMOOTHING), before)
     parts = {
         "nll": losses.calibrated_nll(mse, distributed.average(mse)),
         "kl": kl,
         "estimate": losses.attribute_loss(posterior.attribute_logits, smooth, torch.ones_like(labels)),
-        "edit": losses.attribute_loss(logits, wanted, twice.float()),
-        "keep": losses.attribute_loss(logits, wanted, (~twice).float()),
+        "edit": losses.attribute_loss(logits, wanted, changed.float()),
+        "keep": losses.attribute_loss(logits, wanted, (~changed).float()),
         "change": (edited - reconstruction).abs().mean(),
-        "adversarial": losses.hinge_generator(realness),
+        "adversarial": losses.hinge_generator(own_kind(realness)),
     }
     edit_ramp = losses.ramp(step, weights.edit_warmup_steps)
     total = (
@@ -134,32 +125,50 @@ def model_loss(
         + edit_ramp * weights.change * parts["change"]
         + edit_ramp * weights.adversarial * parts["adversarial"]
     )
-    edits = Edits(
-        pictures=pictures.detach(),
-        original=labels.repeat(2, 1),
-        changed=twice,
-        whole=(draws.strength == 1).repeat(2, 1),
-    )
-    return total, {**parts, "mse": mse}, edits
+    return total, {**parts, "mse": mse}, pictures.detach()
+
+
+def own_kind(realness: Tensor) -> Tensor:
+    """Of realness logits f32 [N, 2, P] those for what each edit is: the first half raw, the rest residual; f32 [N, P]."""
+    half = len(realness) // 2
+    return torch.cat([realness[:half, 0], realness[half:, 1]])
 
 
 def opponent_loss(
-    opponent: Discriminator, image: Tensor, labels: Tensor, edits: Edits, generator: torch.Generator, config: Config
+    opponent: Opponent, image: Tensor, labels: Tensor, edits: Tensor, generator: torch.Generator, config: Config
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The opponent's loss: real from edited (hinge), attributes of real pictures, and what an edit failed to change.
+    """The critic's loss, real from edited (hinge, with R1), and the classifier's, attributes of real pictures.
 
-    Every other edit is shown, alternately raw and residual, so that real and edited pictures come in equal numbers.
+    `edits` f32 [N, 3, S, S] as model_loss gives them.
     """
-    count = len(image)
-    rows = torch.arange(count, device=image.device)
-    rows = rows + count * (rows % 2)
-    pictures = augment(torch.cat([image, edits.pictures[rows]]), generator)
-    realness, logits = opponent(pictures)
-    failed = edits.changed[rows] & edits.whole[rows]
+    real, fake = augment(torch.cat([image, edits]), generator).chunk(2)
+    realness, edited = opponent.critic(torch.cat([real, fake])).chunk(2)
+    hard = worst_case(opponent.classifier, degrade(real, generator), labels, config.loss.robustness)
     parts = {
-        "opponent_hinge": losses.hinge_discriminator(realness[:count], realness[count:]),
-        "opponent_real": losses.attribute_loss(logits[:count], labels, torch.ones_like(labels)),
-        "opponent_edit": losses.attribute_loss(logits[count:], edits.original[rows], failed.float()),
+        "critic": losses.hinge_discriminator(realness, own_kind(edited)),
+        "slope": slope(opponent.critic, real[: max(1, len(real) // 4)]),
+        "classifier": losses.attribute_loss(opponent.classifier(hard), labels, torch.ones_like(labels)),
     }
-    total = parts["opponent_hinge"] + parts["opponent_real"] + config.loss.opponent * parts["opponent_edit"]
-    return total, parts
+    return parts["critic"] + 0.5 * config.loss.slope * parts["slope"] + parts["classifier"], parts
+
+
+def worst_case(classifier: Classifier, image: Tensor, labels: Tensor, radius: float) -> Tensor:
+    """Pictures moved against their labels by up to `radius` (L2 over f32 [3, S, S]), in one gradient step.
+
+    A classifier that withstands this has gradients that look like the attribute itself (Tsipras et al. 2019), so an
+    edit that follows them draws a feature and not a pattern that happens to score.
+    """
+    probe = image.detach().requires_grad_()
+    loss = losses.attribute_loss(classifier(probe), labels, torch.ones_like(labels))
+    (gradient,) = torch.autograd.grad(loss, probe)
+    length = gradient.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None, None]
+    # From none to all of the radius over the batch: untouched pictures stay part of the lesson.
+    share = torch.linspace(0, 1, len(image), device=image.device)[:, None, None, None]
+    return (image + radius * share * gradient / length).detach()
+
+
+def slope(critic: Critic, image: Tensor) -> Tensor:
+    """R1: the mean squared gradient of realness at real pictures f32 [N, 3, S, S] (Mescheder et al. 2018)."""
+    probe = image.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(probe).mean(dim=(1, 2)).sum(), probe, create_graph=True)
+    return gradient.square().sum(dim=(1, 2, 3)).mean()

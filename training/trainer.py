@@ -21,7 +21,7 @@ from training import attributes as attribute_rules
 from training import checkpoint, distributed, losses, objective
 from training.config import Config, ConfigError
 from training.dataset import FaceIndex, augmented
-from training.model import ConditionalVAE, Discriminator
+from training.model import ConditionalVAE, Opponent
 
 VALIDATION_PICTURES = 512
 
@@ -95,9 +95,9 @@ class Trainer:
         self.model = ConditionalVAE(config.model, size, count).to(**place)
         self.ema = ConditionalVAE(config.model, size, count).to(**place).requires_grad_(False).eval()
         self.ema.load_state_dict(self.model.state_dict())
-        self.opponent = Discriminator(config.discriminator.channels, size, count).to(**place)
+        self.opponent = Opponent(config.opponent.channels, size, count).to(**place)
         self.optimiser = self._optimiser(self.model, config.train.learning_rate)
-        self.opponent_optimiser = self._optimiser(self.opponent, config.train.discriminator_learning_rate)
+        self.opponent_optimiser = self._optimiser(self.opponent, config.train.opponent_learning_rate)
         self.step = 0
         self.best_score = math.inf
         self._stop_requested = False
@@ -159,7 +159,8 @@ class Trainer:
     def _average_weights(self) -> None:
         # A short horizon at the start, or the average would remember the random weights for a thousand steps.
         decay = min(self.config.train.ema_decay, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1 - decay)
+        average, current = self.ema.state_dict(), self.model.state_dict()  # buffers too: the prior moves with the rest
+        torch._foreach_lerp_(list(average.values()), [current[name] for name in average], 1 - decay)
 
     def _optimiser(self, module: torch.nn.Module, rate: float) -> torch.optim.AdamW:
         return torch.optim.AdamW(
@@ -175,7 +176,7 @@ class Trainer:
         )
         for optimiser, rate in (
             (self.optimiser, train.learning_rate),
-            (self.opponent_optimiser, train.discriminator_learning_rate),
+            (self.opponent_optimiser, train.opponent_learning_rate),
         ):
             for group in optimiser.param_groups:
                 group["lr"] = rate * factor
@@ -273,7 +274,7 @@ class Trainer:
                 weight = F.one_hot(torch.tensor(attribute, device=self.device), labels.shape[1]).float()
                 edited = self.ema.decode(posterior.mean, asked)
                 for found, pictures in ((raw, edited), (residual, image + edited - reconstruction)):
-                    _, logits = self.opponent(pictures.clamp(-1, 1))
+                    logits = self.opponent.classifier(pictures.clamp(-1, 1))
                     found.append(losses.attribute_loss(logits, -labels, weight.expand_as(labels)))
         self.opponent.train()
         mse = losses.mean_squared_error(reconstruction, image)

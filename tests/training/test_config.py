@@ -36,8 +36,8 @@ def test_a_wrong_key_or_value_is_refused_by_name(override, message):
 
 
 def test_stages_that_do_not_fit_the_picture_are_refused():
-    with pytest.raises(config.ConfigError, match=r"discriminator\.channels has 7 stages; data\.image_size = 64"):
-        config.load("celeba64", ["discriminator.channels=[8,8,8,8,8,8,8]"])
+    with pytest.raises(config.ConfigError, match=r"opponent\.channels has 7 stages; data\.image_size = 64"):
+        config.load("celeba64", ["opponent.channels=[8,8,8,8,8,8,8]"])
 
 
 def test_overrides_are_toml_values():

@@ -4,7 +4,7 @@ import torch
 from training import objective
 from training.attributes import exclusion_matrix
 from training.config import Config
-from training.model import ConditionalVAE, Discriminator, fill_unknown
+from training.model import ConditionalPrior, ConditionalVAE, Opponent, fill_unknown
 
 NAMES = ["Black_Hair", "Blond_Hair", "Smiling", "Male", "Young"]
 CONFIG = Config.model_validate(
@@ -17,7 +17,7 @@ CONFIG = Config.model_validate(
             "decoder_channels": [24, 16, 8],
             "condition_size": 12,
         },
-        "discriminator": {"channels": [8, 16, 24]},
+        "opponent": {"channels": [8, 16, 24]},
     }
 )
 
@@ -31,7 +31,7 @@ def model():
 @pytest.fixture
 def opponent():
     torch.manual_seed(1)
-    return Discriminator(CONFIG.discriminator.channels, 32, len(NAMES))
+    return Opponent(CONFIG.opponent.channels, 32, len(NAMES))
 
 
 def labels(count):
@@ -50,8 +50,8 @@ def step(model, opponent):
 
 def test_every_parameter_receives_a_gradient(model, opponent):
     with torch.no_grad():  # inside both margins the hinge's pull on the last biases would cancel exactly
-        opponent.patches.bias.fill_(2.0)
-        opponent.realness.bias.fill_(2.0)
+        opponent.critic.patches.bias.fill_(2.0)
+        opponent.critic.whole.bias.fill_(2.0)
     total, opponent_total = step(model, opponent)
     opponent.requires_grad_(False)
     total.backward()
@@ -85,8 +85,9 @@ def test_calibration_moves_edits_and_leaves_reconstructions_alone(model):
         latent = model.encode(image, shown).mean
         return model.decode(latent, shown), model.decode(latent, other)
 
+    model.prior.weight.normal_()
     plain, edited = decode_both()
-    model.gain[2] = 3.0
+    model.prior.gain[2] = 3.0
     plain_again, edited_again = decode_both()
     torch.testing.assert_close(plain, plain_again)
     assert (edited - edited_again).abs().max() > 1e-4
@@ -94,9 +95,61 @@ def test_calibration_moves_edits_and_leaves_reconstructions_alone(model):
 
 def test_the_latent_is_what_the_conditional_prior_leaves(model):
     image, shown = torch.rand(2, 3, 32, 32) * 2 - 1, labels(2)
+    model.prior.weight.normal_()
     total, _, _ = model.encoder(image)
     residual = model.encode(image, shown).mean
-    torch.testing.assert_close(residual + model.prior_mean(shown), total)
+    torch.testing.assert_close(residual + model.prior(shown), total)
+
+
+def batches(prior, count, rng_seed=0):
+    """Let `prior` see means that are a known linear function of the attributes, plus noise."""
+    generator = torch.Generator().manual_seed(rng_seed)
+    weight, bias = torch.randn(4, 3, generator=generator), torch.randn(4, generator=generator)
+    for _ in range(count):
+        shown = torch.where(torch.rand(64, 3, generator=generator) < 0.3, 1.0, -1.0)
+        prior.observe(shown @ weight.T + bias + 0.1 * torch.randn(64, 4, generator=generator), shown)
+    return weight, bias
+
+
+def test_the_conditional_prior_is_the_regression_of_what_it_observed():
+    prior = ConditionalPrior(3, 4)
+    weight, bias = batches(prior, 30)  # far fewer than the memory is long: the start from zero must not show
+    torch.testing.assert_close(prior.weight, weight, atol=0.03, rtol=0)
+    torch.testing.assert_close(prior.bias, bias, atol=0.03, rtol=0)
+
+
+def test_the_conditional_prior_forgets():
+    prior = ConditionalPrior(3, 4)
+    batches(prior, 30, rng_seed=1)
+    weight, _ = batches(prior, 800, rng_seed=2)
+    torch.testing.assert_close(prior.weight, weight, atol=0.03, rtol=0)
+
+
+def test_a_worst_case_is_worse_and_no_further_than_its_radius(opponent):
+    image, shown = torch.rand(8, 3, 32, 32) * 2 - 1, labels(8)
+    moved = objective.worst_case(opponent.classifier, image, shown, radius=2.0)
+    distance = (moved - image).flatten(1).norm(dim=1)
+    torch.testing.assert_close(distance, torch.linspace(0, 2.0, 8))
+
+    def error(pictures):
+        logits = opponent.classifier(pictures).detach()
+        return torch.nn.functional.softplus(-logits * shown).mean(1)
+
+    assert (error(moved)[1:] > error(image)[1:]).all()
+
+
+def test_raw_and_residual_edits_answer_to_their_own_critic():
+    realness = torch.arange(24.0).view(4, 2, 3)
+    assert torch.equal(objective.own_kind(realness), torch.cat([realness[:2, 0], realness[2:, 1]]))
+
+
+def test_the_slope_is_the_squared_gradient_of_the_critic():
+    class Linear(torch.nn.Module):
+        def forward(self, image):
+            return (3.0 * image[:, 0, 0, 0])[:, None, None].expand(-1, 2, 5)
+
+    image = torch.rand(4, 3, 8, 8, requires_grad=True)
+    assert objective.slope(Linear(), image).item() == pytest.approx(9.0)
 
 
 def test_draws_do_not_depend_on_who_takes_which_part():

@@ -1,0 +1,33 @@
+import torch
+
+from training.augmentation import augment, degrade
+
+
+def pictures():
+    return torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def test_the_same_generator_repeats_itself_and_gradients_pass():
+    image = pictures().requires_grad_()
+    for transform in (augment, degrade):
+        once, again = (transform(image, torch.Generator().manual_seed(5)) for _ in range(2))
+        assert once.shape == image.shape
+        assert torch.equal(once, again)
+        assert not torch.equal(once, transform(image, torch.Generator().manual_seed(6)))
+        (gradient,) = torch.autograd.grad(once.sum(), image)
+        assert (gradient.flatten(1).abs().sum(1) > 0).all()
+
+
+def test_augmentation_keeps_texture_and_degradation_does_not():
+    """A checkerboard of period two, as strong after the one and weaker after the other."""
+    board = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(16, 16)
+    image = (0.5 * board).expand(64, 3, 32, 32)
+
+    def strength(shown):  # whatever the shift, neighbours differ
+        return (shown[:, :, 4:-4, 5:-4] - shown[:, :, 4:-4, 4:-5]).abs().mean(dim=(1, 2, 3))
+
+    plain = strength(image)
+    augmented = strength(augment(image, torch.Generator().manual_seed(0)))
+    assert (augmented > 0.7 * plain).all()  # contrast alone goes down to 0.8
+    degraded = strength(degrade(image, torch.Generator().manual_seed(0)))
+    assert (degraded < 0.2 * plain).any()
