@@ -72,8 +72,9 @@ def refit_prior(model: ConditionalVAE, pixels: np.ndarray) -> None:
 def calibrate(
     model: ConditionalVAE, classifier: Judge, names: list[str], faces: Faces, budget: float
 ) -> dict[str, float]:
-    """Set `model.prior.gain` to the gains with the highest edit accuracy whose mean extra error on the other attributes stays
-    within `budget`. Returns them by name.
+    """Set `model.prior.gain` to the gains with the highest edit accuracy within `budget`, and return them by name.
+
+    The budget is the mean extra error on the other attributes, as a share of 1.
     """
     graphs, tallies = TorchGraphs(model), []
     for gain in GAINS:

@@ -121,7 +121,7 @@ class UpBlock(nn.Module):
 
 
 def _double(x: Tensor) -> Tensor:
-    """Interpolate, as repeating or shuffling pixels leaves a grid once the training is adversarial (Odena et al. 2016)."""
+    """Interpolate, as repeated or shuffled pixels leave grids in adversarial training (Odena et al. 2016)."""
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 

@@ -1,7 +1,7 @@
 """One training step's losses: what the model pays, and what its moving opponent pays.
 
 The model reconstructs each picture with its own attributes and, from the same latent, decodes it once more with some
-attributes inverted. The opponent judges that edited decode twice: as it is, and as the residual edit
+attributes inverted. The opponent sees half of these edits as they are, and half as the residual edit
 x + decode(a') - decode(a), which is what reaches a photograph. On the latter the picture's own detail stays, so
 there the opponent can only look at the edit itself.
 """
@@ -129,7 +129,7 @@ def model_loss(
 
 
 def own_kind(realness: Tensor) -> Tensor:
-    """Of realness logits f32 [N, 2, P] those for what each edit is: the first half raw, the rest residual; f32 [N, P]."""
+    """Of realness f32 [N, 2, P] that of each edit's own kind, f32 [N, P]: the first half raw, the rest residual."""
     half = len(realness) // 2
     return torch.cat([realness[:half, 0], realness[half:, 1]])
 
