@@ -6,6 +6,7 @@ Labels only say in which direction an attribute is inverted and whether the judg
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ _PROBE_PICTURES = 8000
 _GRADUAL_PICTURES = 128
 _GENERATED = 2000
 GRADUAL_STRENGTHS = np.linspace(0, 1, 11)
+SUBGROUPS = ("Male", "Young", "Pale_Skin")
 
 
 class Graphs(Protocol):
@@ -162,11 +164,12 @@ def judge_edits(
             "reconstructions": _per_attribute(names, _accuracy(plain_logits, faces.labels)),
         },
         "edit": {kind: tally.report() for kind, tally in tallies.items()},
+        "subgroups": _subgroups(names, faces.labels, tallies),
     }
 
 
 class _EditTally:
-    """Counts, attribute by attribute, what the judge sees after inverting one attribute of every picture.
+    """What the judge sees after inverting each attribute of every picture in turn, picture by picture.
 
     `plain_logits` f32 [N, K] are the judge's on the same pictures with nothing edited: reconstructions for raw decodes,
     the pictures themselves for residual edits.
@@ -176,35 +179,53 @@ class _EditTally:
         self.names, self.present = names, labels > 0
         self.plain_error = (plain_logits > 0) != self.present
         self.exclusion = attribute_rules.exclusion_matrix(names).numpy()
-        self.added, self.removed, self.side_effects = (np.full(len(names), np.nan) for _ in range(3))
+        self.done = np.full(labels.shape, np.nan)  # f64 [N, K]: 1 where the inversion of attribute k shows
+        self.extra = np.full(labels.shape, np.nan)  # f64 [N, K]: share of the others wrong, beyond what was before
 
     def add(self, attribute: int, logits: np.ndarray) -> None:
         seen = logits > 0
-        present = self.present[:, attribute]
-        if (~present).any():
-            self.added[attribute] = seen[~present, attribute].mean()
-        if present.any():
-            self.removed[attribute] = (~seen[present, attribute]).mean()
+        self.done[:, attribute] = seen[:, attribute] != self.present[:, attribute]
         # The edited attribute is no side effect, nor are the others of its group, which the edit clears.
         others = ~self.exclusion[attribute]
         others[attribute] = False
-        error = seen != self.present
-        self.side_effects[attribute] = (
-            (error[:, others].mean() - self.plain_error[:, others].mean()) if others.any() else 0
-        )
+        error = (seen != self.present).astype(float) - self.plain_error
+        self.extra[:, attribute] = error[:, others].mean(1) if others.any() else 0
 
     def report(self) -> dict:
-        share = self.present.mean(0)
-        # Weighted by how often each direction was asked: the share of all pictures on which the edit shows.
-        accuracy = np.where(share < 1, (1 - share) * np.nan_to_num(self.added), 0) + share * np.nan_to_num(self.removed)
-        balanced = np.nanmean([self.added, self.removed], axis=0)
-        return {
-            "accuracy": _per_attribute(self.names, accuracy),
-            "balanced_accuracy": _per_attribute(self.names, balanced),
-            "added": _per_attribute(self.names, self.added),
-            "removed": _per_attribute(self.names, self.removed),
-            "side_effects": _per_attribute(self.names, self.side_effects),
+        added, removed = (_column_means(np.where(which, self.done, np.nan)) for which in (~self.present, self.present))
+        measures = {
+            # Weighted by how often each direction was asked: the share of all pictures on which the edit shows.
+            "accuracy": self.done.mean(0),
+            "balanced_accuracy": _column_means(np.stack([added, removed])),
+            "added": added,
+            "removed": removed,
+            "side_effects": self.extra.mean(0),
         }
+        return {name: _per_attribute(self.names, values) for name, values in measures.items()}
+
+    def subgroup(self, rows: np.ndarray) -> dict:
+        """Means over the pictures where bool [N] `rows` holds, and over all attributes."""
+        return {"accuracy": float(self.done[rows].mean()), "side_effects": float(self.extra[rows].mean())}
+
+
+def _column_means(values: np.ndarray) -> np.ndarray:
+    """Means over the rows that are not NaN; NaN for a column that has none."""
+    known = ~np.isnan(values)
+    return np.divide(np.nansum(values, axis=0), known.sum(0), out=np.full(values.shape[1], np.nan), where=known.any(0))
+
+
+def _subgroups(names: list[str], labels: np.ndarray, tallies: dict[str, _EditTally]) -> list[dict]:
+    """Edits for each combination of the perceived traits that SUBGROUPS names, as far as the model knows them."""
+    traits = [name for name in SUBGROUPS if name in names]
+    columns = labels[:, [names.index(name) for name in traits]] > 0
+    found = []
+    for combination in itertools.product((True, False), repeat=len(traits)):
+        rows = (columns == combination).all(1)
+        if rows.any() and traits:
+            quality = {kind: tally.subgroup(rows) for kind, tally in tallies.items()}
+            traits_shown = dict(zip(traits, combination, strict=True))
+            found.append({"traits": traits_shown, "pictures": int(rows.sum()), **quality})
+    return found
 
 
 def _leakage(graphs: Graphs, names: list[str], train: Faces, latent: np.ndarray, labels: np.ndarray) -> dict:
@@ -263,6 +284,8 @@ def _generation(
 def _rounded(value):
     if isinstance(value, dict):
         return {key: _rounded(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_rounded(entry) for entry in value]
     if isinstance(value, float):
         return None if np.isnan(value) else round(value, 4)
     return value
@@ -309,6 +332,20 @@ def markdown(report: dict) -> str:
         cells.append(_shown("points", residual["side_effects"]["attributes"][name]))
         cells.append(_shown("percent", report["judge"]["real"]["attributes"][name]))
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    if report["subgroups"]:
+        lines += [
+            "",
+            "| perceived as | pictures | raw: accuracy | side effects | residual: accuracy | side effects |",
+            "|---|---|---|---|---|---|",
+        ]
+    for group in report["subgroups"]:
+        traits = ", ".join(name if present else f"not {name}" for name, present in group["traits"].items())
+        cells = [
+            cell
+            for kind in ("raw", "residual")
+            for cell in (_shown("percent", group[kind]["accuracy"]), _shown("points", group[kind]["side_effects"]))
+        ]
+        lines.append(f"| {traits} | {group['pictures']} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -87,6 +87,7 @@ def test_the_report_becomes_tables():
     text = evaluation.markdown(report(obeys=True))
     assert "| edit accuracy, mean | 100.0% | 100.0% |" in text
     assert all(f"| {name} |" in text for name in NAMES)
+    assert "| Pale_Skin |" in text and "| not Pale_Skin |" in text
 
 
 def test_a_zero_edit_returns_the_picture():
@@ -134,3 +135,24 @@ def test_rare_pictures_weigh_as_much_as_common_ones():
     found = tally.report()
     assert found["balanced_accuracy"]["mean"] == 0.5
     assert found["accuracy"]["mean"] == 0.25
+
+
+def test_subgroups_are_told_apart():
+    names = ["Smiling", "Male", "Young"]
+    labels = np.array([[-1, 1, 1], [1, 1, 1], [-1, -1, 1]], dtype=np.int8)
+    tally = evaluation._EditTally(names, labels, plain_logits=labels.astype(float))
+    for attribute in range(3):
+        edited = labels.astype(float)
+        edited[:2, attribute] *= -1  # the third picture is not edited at all ...
+        edited[2, 2] *= -1  # ... and always looks old afterwards
+        tally.add(attribute, edited)
+    found = evaluation._subgroups(names, labels, {"raw": tally, "residual": tally})
+    assert [(g["traits"], g["pictures"]) for g in found] == [
+        ({"Male": True, "Young": True}, 2),
+        ({"Male": False, "Young": True}, 1),
+    ]
+    men, women = (g["raw"] for g in found)
+    assert men == {"accuracy": 1.0, "side_effects": 0.0}
+    assert women["accuracy"] == pytest.approx(1 / 3)
+    assert women["side_effects"] == pytest.approx(1 / 3)  # half of the others wrong in two edits of three
+    assert evaluation._subgroups(["Smiling"], labels[:, :1], {}) == []
