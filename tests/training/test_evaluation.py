@@ -87,7 +87,8 @@ def test_the_report_becomes_tables():
     text = evaluation.markdown(report(obeys=True))
     assert "| edit accuracy, mean | 100.0% | 100.0% |" in text
     assert all(f"| {name} |" in text for name in NAMES)
-    assert "| Pale_Skin |" in text and "| not Pale_Skin |" in text
+    assert "| Pale_Skin |" in text
+    assert "| not Pale_Skin |" in text
 
 
 def test_a_zero_edit_returns_the_picture():
