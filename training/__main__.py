@@ -94,7 +94,7 @@ def calibrate(arguments: argparse.Namespace) -> int:
     faces = evaluation.without_margin(pixels, index.labels, settings.data.image_size)
     names = settings.data.attributes
     sample = _balanced(faces, arguments.pictures)
-    calibration.refit_prior(model, faces.pixels)
+    calibration.erase(model, faces.pixels)
     with autocast(torch.device("cpu")):
         gains = calibration.calibrate(model, classifier, names, sample, arguments.budget)
     graphs = calibration.TorchGraphs(model)

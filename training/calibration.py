@@ -54,35 +54,38 @@ class TorchGraphs:
         return np.concatenate(parts)
 
 
-def refit_prior(model: ConditionalVAE, pixels: np.ndarray) -> None:
-    """Fit the conditional prior to uint8 [N, S, S, 3], without labels and with every gain 1.
+def erase(model: ConditionalVAE, pixels: np.ndarray) -> None:
+    """Take out of the latents of uint8 [N, S, S, 3] what a linear function of the estimates still explains.
 
-    Training regresses the weights of the moment on recent batches; what ships are averaged weights, and for those
-    every training picture can be asked once.
+    The KL term drives W towards this regression and does not quite arrive; here it is fitted once, in closed form
+    (Belrose et al. 2023). The decoder gets back, by V and c, what the encoder takes off, so reconstructions stay.
     """
-    graphs, count = TorchGraphs(model), len(model.prior.gain)
-    model.prior.gain.fill_(1.0)
+    graphs, count = TorchGraphs(model), len(model.gain)
+    model.gain.fill_(1.0)
     latent, _, shown = graphs.posterior(pixels, np.full((len(pixels), count), np.nan, dtype=np.float32))
-    shown = torch.from_numpy(shown).to(graphs.device)
+    design = np.column_stack([shown, np.ones(len(shown))]).astype(np.float64)
+    found, *_ = np.linalg.lstsq(design, latent.astype(np.float64), rcond=None)  # [K + 1, Z]
+    weight, bias = (torch.from_numpy(part).to(graphs.device) for part in (found[:-1].T.copy(), found[-1]))
     with torch.no_grad():
-        total = torch.from_numpy(latent).to(graphs.device) + model.prior(shown)
-        model.prior.observe(total, shown, decay=0.0)
+        for layer in (model.prior, model.shift):
+            layer.weight += weight
+            layer.bias += bias
 
 
 def calibrate(
     model: ConditionalVAE, classifier: Judge, names: list[str], faces: Faces, budget: float
 ) -> dict[str, float]:
-    """Set `model.prior.gain` to the gains with the highest edit accuracy within `budget`, and return them by name.
+    """Set `model.gain` to the gains with the highest edit accuracy within `budget`, and return them by name.
 
     The budget is the mean extra error on the other attributes, as a share of 1.
     """
     graphs, tallies = TorchGraphs(model), []
     for gain in GAINS:
-        model.prior.gain.fill_(gain)
+        model.gain.fill_(gain)
         tallies.append(edit_quality(graphs, classifier, names, faces))
     accuracy, side_effects = (np.stack(part) for part in zip(*tallies, strict=True))  # 2 x [G, K]
     chosen = [GAINS[index] for index in allocate(accuracy, side_effects, budget)]
-    model.prior.gain.copy_(torch.tensor(chosen))
+    model.gain.copy_(torch.tensor(chosen))
     return dict(zip(names, chosen, strict=True))
 
 

@@ -1,12 +1,13 @@
-"""The conditional beta-VAE: an encoder, a FiLM-conditioned residual decoder, and a conditional prior.
+"""The conditional beta-VAE: an encoder, a conditional prior, and a FiLM-conditioned residual decoder.
 
-The posterior mean splits into what the attributes explain and what they do not:
+The posterior mean splits into what the attributes explain and what they do not, and the decoder is told the attributes
+anew, by a shift of its own and by modulation:
 
-    mean(x) = W g a + b + r(x, a)        decoder input z = r + W g a' + b,  FiLM(z, a')
+    mean(x) = W a(x) + b + r(x)        decoder input z = r + V a' + c,  FiLM(z, a')
 
-so a prior p(z|a) = N(W g a + b, I) on z is a standard normal prior on the residual r, and changing a to a' moves z by
-W g (a' - a). The residual is what Facet calls `latent`. The gain g, one number for each attribute, is 1 in training and
-calibrated afterwards.
+with a(x) the encoder's own estimates. So a conditional prior N(W a + b, I) on the posterior is a standard normal prior
+on the residual r, what Facet calls `latent`, and changing a to a' moves z by V (a' - a). A gain g, one number for each
+attribute, makes that V g (a' - a); it is 1 in training and calibrated afterwards.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training import distributed
 from training.config import ModelConfig
 
 
@@ -34,11 +34,6 @@ class Posterior(NamedTuple):
 def reparameterise(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
     """A sample mean + sigma * noise, all f32 [N, Z] (Kingma & Welling 2014, section 2.4)."""
     return mean + torch.exp(0.5 * log_variance) * noise
-
-
-def fill_unknown(attributes: Tensor, logits: Tensor) -> Tensor:
-    """Replace NaN in `attributes` f32 [N, K] by the expectation 2 sigmoid(logit) - 1 = tanh(logit / 2)."""
-    return torch.where(torch.isnan(attributes), torch.tanh(0.5 * logits), attributes)
 
 
 def _groups(channels: int) -> int:
@@ -157,48 +152,6 @@ class Decoder(nn.Module):
         return self.output(F.relu(self.detail(F.relu(x)))).float()  # [N, 3, S, S]
 
 
-class ConditionalPrior(nn.Module):
-    """p(z|a) = N(W g a + b, I): what the attributes explain of a posterior mean, linearly.
-
-    W and b are no free parameters but the ridge regression of the means on the attributes, from moments that `observe`
-    averages over recent batches. Whatever the losses want, a linear probe finds next to nothing in what is left
-    (closed-form erasure, as in Belrose et al. 2023), and an edit moves the latent as far as real faces differ.
-    """
-
-    DECAY = 0.99  # of the moments: with 64 pictures a batch, they remember some 6,400
-    RIDGE = 1e-3
-
-    def __init__(self, attribute_count: int, latent_size: int) -> None:
-        super().__init__()
-        self.register_buffer("weight", torch.zeros(latent_size, attribute_count))
-        self.register_buffer("bias", torch.zeros(latent_size))
-        self.register_buffer("second", torch.zeros(attribute_count + 1, attribute_count + 1))  # of [a, 1]
-        self.register_buffer("cross", torch.zeros(attribute_count + 1, latent_size))  # of [a, 1] with the means
-        # Calibration scales how far each attribute moves the latent. Encoder and decoder share it, so a reconstruction
-        # does not change. Fitted after training (training.calibration), never in it.
-        self.register_buffer("gain", torch.ones(attribute_count))
-
-    def forward(self, attributes: Tensor) -> Tensor:
-        """The prior's mean f32 [N, Z] for `attributes` f32 [N, K]."""
-        with torch.autocast(attributes.device.type, enabled=False):
-            return F.linear(attributes.float() * self.gain, self.weight, self.bias)
-
-    @torch.no_grad()
-    def observe(self, mean: Tensor, attributes: Tensor, decay: float = DECAY) -> None:
-        """Take in a batch of posterior means f32 [N, Z], before the prior is taken off, with their attributes."""
-        with torch.autocast(mean.device.type, enabled=False):
-            design = F.pad(attributes.detach().float(), (0, 1), value=1.0)  # [N, K + 1]
-            second = distributed.average(design.T @ design / len(design))
-            cross = distributed.average(design.T @ mean.detach().float() / len(design))
-            # The last entry of `second` counts: 1 once it has seen enough. Dividing by it undoes the start from zero.
-            self.second.lerp_(second, 1 - decay)
-            self.cross.lerp_(cross, 1 - decay)
-            ridge = self.RIDGE * self.second[-1, -1] * torch.eye(len(second), device=second.device)
-            fitted = torch.linalg.solve(self.second + ridge, self.cross)  # [K + 1, Z]
-            self.weight.copy_(fitted[:-1].T)
-            self.bias.copy_(fitted[-1])
-
-
 class ConditionalVAE(nn.Module):
     """The whole model. `encode` gives residual latents; `decode` takes them with any attributes."""
 
@@ -206,24 +159,31 @@ class ConditionalVAE(nn.Module):
         super().__init__()
         self.encoder = Encoder(config, image_size, attribute_count)
         self.decoder = Decoder(config, image_size, attribute_count)
-        self.prior = ConditionalPrior(attribute_count, config.latent_size)
+        # Apart from each other: W only has to take off what the KL term would charge for, V is as long a step as edits
+        # need. One matrix for both is pulled two ways, and the latent keeps what the two disagree about.
+        self.prior = nn.Linear(attribute_count, config.latent_size)
+        self.shift = nn.Linear(attribute_count, config.latent_size)
+        # How far an edit moves the latent, for each attribute. Fitted after training (training.calibration).
+        self.register_buffer("gain", torch.ones(attribute_count))
 
-    def encode(self, image: Tensor, attributes: Tensor, observe: bool = False) -> Posterior:
-        """`image` f32 [N, 3, S, S] in -1..1, `attributes` f32 [N, K] with NaN where unknown.
-
-        With `observe`, the conditional prior takes the batch in first, as training does.
-        """
+    def encode(self, image: Tensor, attributes: Tensor) -> Posterior:
+        """`image` f32 [N, 3, S, S] in -1..1, `attributes` f32 [N, K] with NaN where unknown."""
         mean, log_variance, logits = self.encoder(image)
         # The estimate is trained on labels alone: without the detach the decoder would bend it to carry pixels.
-        known = fill_unknown(attributes, logits.detach())
-        if observe:
-            # Against its own estimates, as photographs come without labels and should leave nothing behind either.
-            self.prior.observe(mean, torch.tanh(0.5 * logits))
-        return Posterior(mean - self.prior(known), log_variance, logits, known)
+        estimates = torch.tanh(0.5 * logits.detach())
+        known = torch.where(torch.isnan(attributes), estimates, attributes)
+        # The estimates go, whatever was given: the latent depends on the picture alone. But what a gain other than 1
+        # changes in the decoder, the latent takes back, so that gains do not change reconstructions.
+        taken = self.prior(estimates) - self._shift((1 - self.gain) * known)
+        return Posterior(mean - taken.float(), log_variance, logits, known)
+
+    def _shift(self, change: Tensor) -> Tensor:
+        """V times a change of attributes f32 [N, K]; f32 [N, Z]."""
+        return F.linear(change, self.shift.weight)
 
     def decode(self, latent: Tensor, attributes: Tensor) -> Tensor:
         """Residual `latent` f32 [N, Z] and `attributes` f32 [N, K] to a picture f32 [N, 3, S, S]."""
-        return self.decoder(latent + self.prior(attributes), attributes)
+        return self.decoder(latent + self.shift(self.gain * attributes).float(), attributes)
 
 
 def _halvings(channels: list[int]) -> nn.Sequential:

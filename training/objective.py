@@ -83,7 +83,7 @@ def model_loss(
     """
     weights = config.loss
     given = torch.where(draws.known, labels, torch.full_like(labels, torch.nan))
-    posterior = model.encode(image, given, observe=True)
+    posterior = model.encode(image, given)
     latent = reparameterise(posterior.mean, posterior.log_variance, draws.noise)
     shown = posterior.attributes  # f32 [N, K]
     target = attribute_rules.invert(shown, labels, draws.flips, exclusion)

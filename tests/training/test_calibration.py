@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from training.calibration import TorchGraphs, allocate, refit_prior
+from training.calibration import TorchGraphs, allocate, erase
 from training.config import ModelConfig
 from training.model import ConditionalVAE
 
@@ -19,7 +19,7 @@ def test_a_budget_that_cannot_be_met_takes_the_least_side_effects():
     assert allocate(np.zeros((2, 2)), side_effects, budget=0.01).tolist() == [0, 1]
 
 
-def test_after_a_refit_latents_and_estimates_are_uncorrelated():
+def test_erasure_leaves_latents_uncorrelated_with_estimates_and_reconstructions_alone():
     torch.manual_seed(0)
     config = ModelConfig(latent_size=6, encoder_channels=[8, 16], decoder_channels=[16, 8], condition_size=8)
     model = ConditionalVAE(config, image_size=16, attribute_count=3)
@@ -27,11 +27,14 @@ def test_after_a_refit_latents_and_estimates_are_uncorrelated():
         model.encoder.attribute_head[-1].weight.mul_(100)
     pixels = np.random.default_rng(0).integers(0, 256, (300, 16, 16, 3), dtype=np.uint8)
     unknown = np.full((300, 3), np.nan, dtype=np.float32)
+    graphs = TorchGraphs(model)
 
     def correlation():
-        latent, shown = TorchGraphs(model).encode(pixels, unknown)
+        latent, shown = graphs.encode(pixels, unknown)
         return np.abs(np.corrcoef(shown, latent, rowvar=False)[:3, 3:]).max()
 
-    before = correlation()
-    refit_prior(model, pixels)
-    assert correlation() < 0.1 * before
+    correlated, decoded = correlation(), graphs.decode(*graphs.encode(pixels, unknown))
+    erase(model, pixels)
+    assert correlated > 0.1
+    assert correlation() < 1e-3
+    assert np.abs(graphs.decode(*graphs.encode(pixels, unknown)).astype(int) - decoded).max() <= 1
