@@ -9,17 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
+from PIL import Image
 
 from export import parity
 from export.card import model_card
 from export.graphs import DecoderGraph, EncoderGraph, export_graph, round_weights
 from service import bundle as bundles
+from service import golden
 from service.bundle import Attribute, FaceFrame, FileEntry, Manifest, SamplingPrior, Training
-from service.vectors import Sampler
 from training import attributes as attribute_rules
-from training import checkpoint, evaluation, figures
+from training import checkpoint, evaluation
 
 LARGEST_BUCKET = 64
 
@@ -137,9 +137,8 @@ def _seal(directory: Path, manifest: Manifest, with_samples: bool) -> None:
     """Write the card, the samples and the manifest with the files' real hashes, then verify all as the service does."""
     if with_samples:
         draft = bundles.Bundle(directory, manifest)
-        sampler = Sampler(manifest.prior, manifest.attribute_groups)
-        drawn = sampler.attributes(np.full(len(manifest.attributes), np.nan, dtype=np.float32), seed=1, count=32)
-        figures.samples(evaluation.BundleGraphs(draft), sampler, drawn, seed=1).save(directory / "samples.png")
+        sheet = golden.draw(manifest, evaluation.BundleGraphs(draft).decode)
+        Image.fromarray(sheet).save(directory / golden.FILE)
     (directory / "MODEL_CARD.md").write_text(model_card(manifest), encoding="utf-8")
     files = {
         name: entry.model_copy(

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from service import problems
 from service.calls import CallMiddleware
+from service.latents import LatentCache
 from service.metrics import Metrics
 from service.models import Models
 from service.routes import PROBLEM_SCHEMA, Service, router
@@ -49,7 +50,8 @@ def create_app(
                 service.models.load_all()
             service.ready = True
             log.info("ready")
-            yield
+            async with service.models.watching():
+                yield
         finally:
             service.ready = False
             await service.models.close()
@@ -61,11 +63,17 @@ def create_app(
         models=Models(settings, runtime_factory, metrics),
         metrics=metrics,
         codecs=ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="codec"),
+        latents=LatentCache(settings.latent_cache_bytes, metrics),
     )
     app.include_router(router)
     _describe_problems(app)
     problems.install(app)
-    app.add_middleware(CallMiddleware, metrics=metrics, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        CallMiddleware,
+        metrics=metrics,
+        max_body_bytes=settings.max_body_bytes,
+        timeout=settings.request_timeout,
+    )
     return app
 
 

@@ -84,6 +84,7 @@ class _Job:
     count: int
     future: asyncio.Future[Computed]
     enqueued: float
+    on_start: Callable[[], None]
     started: float = 0.0
     taken: int = 0
     done: int = 0
@@ -134,17 +135,18 @@ class Batcher:
         metrics.queue_capacity.labels(graph).inc(capacity)
         metrics.queue_images.labels(graph).inc(0)
 
-    async def submit(self, inputs: Arrays, timeout: float) -> Computed:
+    async def submit(self, inputs: Arrays, timeout: float, on_start: Callable[[], None] = lambda: None) -> Computed:
         """Compute every row of `inputs` (arrays of equal length) within `timeout` seconds.
 
-        Raises the BatcherErrors above. Cancelling the caller withdraws what has not reached a batch.
+        `on_start` is called when the first of them goes into a batch. Raises the BatcherErrors above. Cancelling the
+        caller withdraws what has not reached a batch.
         """
         if timeout <= 0:
             raise DeadlineError(_TIME_IS_UP)
         count = len(next(iter(inputs.values())))
         self._admit(count)
         loop = asyncio.get_running_loop()
-        job = _Job(inputs, count, loop.create_future(), time.perf_counter())
+        job = _Job(inputs, count, loop.create_future(), time.perf_counter(), on_start)
         self._jobs.append(job)
         self._count(count)
         self._dispatch()
@@ -207,6 +209,7 @@ class Batcher:
                 if job.taken == 0:
                     job.started = time.perf_counter()
                     self._metrics.queue_wait.labels(self.graph).observe(job.started - job.enqueued)
+                    job.on_start()
                 slices.append(_Slice(job, job.taken, job.taken + taken))
                 job.taken += taken
                 room -= taken
@@ -239,7 +242,8 @@ class Batcher:
             self._fail(slices[0].job, InferenceError(f"the {self.graph} graph failed"))
             return
         for single in slices:
-            await self._execute([single])
+            if not single.job.future.done():  # its client may have left meanwhile
+                await self._execute([single])
 
     async def _call(self, slices: list[_Slice]) -> Arrays:
         size = sum(s.stop - s.start for s in slices)

@@ -1,16 +1,19 @@
-"""What surrounds every request: its id, its stage timings, its size limit, its metrics, and errors nobody caught.
+"""What surrounds every request: id, timings, deadline, size limit, metrics, a client that leaves, errors nobody caught.
 
 A plain ASGI middleware, so that bodies stream through it untouched.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import math
 import re
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -18,18 +21,27 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import problems
 from service.metrics import Metrics
-from service.problems import Problem
+from service.problems import Problem, invalid
 
+TIMEOUT_HEADER = "X-Request-Timeout"
+DONE = "done"
+_CLIENT_LEFT = 499  # nobody is there to read it; nginx logs the same
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 log = logging.getLogger(__name__)
 
 
 class Call:
-    """One request as it passes through: handlers add stages and headers, the middleware sends them."""
+    """One request as it passes through: handlers add stages and headers, the middleware sends them.
 
-    def __init__(self, request_id: str, metrics: Metrics) -> None:
-        self.request_id = request_id
+    `where` names what the request is in: "body", a stage, "queue", "respond" or DONE. `timeout` is in seconds from its
+    arrival. What is entered into `resources` is released when the request is over, however it ends.
+    """
+
+    def __init__(self, request_id: str, metrics: Metrics, timeout: float) -> None:
+        self.request_id, self.timeout = request_id, timeout
         self.headers: dict[str, str] = {}
+        self.where = "body"
+        self.resources = ExitStack()
         self._started = time.perf_counter()
         self._stages: dict[str, float] = {}
         self._metrics = metrics
@@ -37,6 +49,7 @@ class Call:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time one stage for `Server-Timing` and the metrics."""
+        self.where = name
         started = time.perf_counter()
         try:
             yield
@@ -54,15 +67,23 @@ class Call:
         return time.perf_counter() - self._started
 
     @property
+    def remaining(self) -> float:
+        """Seconds until its time is up; negative afterwards."""
+        return self.timeout - self.elapsed
+
+    @property
     def server_timing(self) -> str:
         return ", ".join(f"{name};dur={1000 * seconds:.2f}" for name, seconds in self._stages.items())
 
 
 class CallMiddleware:
-    """Wraps the whole application."""
+    """Wraps the whole application.
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, max_body_bytes: int) -> None:
-        self._app, self._metrics, self._max_body_bytes = app, metrics, max_body_bytes
+    `timeout` is in seconds; a request may ask for less. A client that leaves cancels what its request is in.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, max_body_bytes: int, timeout: float) -> None:
+        self._app, self._metrics, self._max_body_bytes, self._timeout = app, metrics, max_body_bytes, timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -70,13 +91,14 @@ class CallMiddleware:
             return
         headers = Headers(scope=scope)
         offered = headers.get("x-request-id", "")
-        call = Call(offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex, self._metrics)
+        call = Call(offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex, self._metrics, self._timeout)
         scope.setdefault("state", {})["call"] = call
         status = 500
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
+                call.where = "respond"
                 status = message["status"]
                 sent = MutableHeaders(scope=message)
                 sent["X-Request-ID"] = call.request_id
@@ -84,21 +106,48 @@ class CallMiddleware:
                     sent["Server-Timing"] = timing
                 for name, value in call.headers.items():
                     sent[name] = value
+            elif not message.get("more_body", False):
+                call.where = DONE
             await send(message)
 
-        with self._metrics.in_flight.track_inprogress():
+        body = _Body(receive, self._limit(headers), call)
+        with self._metrics.in_flight.track_inprogress(), call.resources:
             try:
-                await self._answer(scope, self._limited(headers, receive), send_with_headers, call)
-            except ClientDisconnect:  # nobody is left to answer; 499 as nginx logs it
-                status = 499
-                self._metrics.cancelled.labels("body").inc()
+                answer = self._answer(scope, headers, body, send_with_headers, call)
+                if not await self._while_connected(call, body, answer):
+                    status = _CLIENT_LEFT
+                    self._metrics.cancelled.labels(call.where).inc()
             finally:
                 # The matched route's template, so that the label has few values; anything unmatched is one value.
                 endpoint = getattr(scope.get("route"), "path", "other")
                 self._metrics.requests.labels(endpoint, str(status)).inc()
                 self._metrics.request_duration.labels(endpoint).observe(call.elapsed)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
+    async def _while_connected(self, call: Call, body: _Body, answer: Coroutine[Any, Any, None]) -> bool:
+        """Run `answer` until it is done, True, or until the client leaves, False; then it has been cancelled."""
+        handler, watcher = asyncio.create_task(answer), asyncio.create_task(body.client_left())
+        try:
+            await asyncio.wait([handler, watcher], return_when=asyncio.FIRST_COMPLETED)
+            # Servers report a disconnect too once the response is complete.
+            left = not handler.done() and call.where != DONE
+            if left:
+                handler.cancel()
+            try:
+                await handler
+            except asyncio.CancelledError:
+                if not left:
+                    raise
+                return False
+            except ClientDisconnect:
+                return False
+            return True
+        finally:
+            # Also where the server cancels us: neither may outlive the request.
+            handler.cancel()
+            watcher.cancel()
+            await asyncio.gather(handler, watcher, return_exceptions=True)
+
+    async def _answer(self, scope: Scope, headers: Headers, body: _Body, send: Send, call: Call) -> None:
         started = False
 
         async def send_once(message: Message) -> None:
@@ -107,35 +156,96 @@ class CallMiddleware:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_once)
+            call.timeout = self._timeout_of(headers)
+            async with asyncio.timeout(call.remaining) as deadline:
+                await self._app(scope, body.receive, send_once)
         except ClientDisconnect:
             raise
         except Exception as exc:
-            problem = problems.translate(exc)
+            if isinstance(exc, TimeoutError) and deadline.expired():
+                problem = self._late(call)
+            else:
+                problem = problems.translate(exc)
             if problem.status == 500:
                 log.exception("request %s failed", call.request_id)
             if started:  # too late for another status; the server closes the connection
                 raise
-            await problems.response(problem, call.request_id)(scope, receive, send)
+            await problems.response(problem, call.request_id)(scope, body.receive, send)
 
-    def _limited(self, headers: Headers, receive: Receive) -> Receive:
-        """`receive` that raises a 413 Problem once the body exceeds the limit, whatever its headers promised."""
-        seen = 0
+    def _timeout_of(self, headers: Headers) -> float:
+        """Seconds this request may take, by its own header or as configured. Raises a 422 Problem."""
+        text = headers.get(TIMEOUT_HEADER)
+        if text is None:
+            return self._timeout
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = math.nan
+        if not 0 < seconds < math.inf:
+            raise invalid(TIMEOUT_HEADER, text, "must be a number of seconds above 0")
+        return min(seconds, self._timeout)
+
+    def _late(self, call: Call) -> Problem:
+        if call.where == "body":
+            return Problem(408, f"the body did not arrive within {call.timeout:g} s")
+        return Problem(504, f"the {call.timeout:g} s for this request were over in the stage {call.where!r}")
+
+    def _limit(self, headers: Headers) -> _Limit:
         promised = headers.get("content-length", "")
+        return _Limit(
+            self._max_body_bytes,
+            int(promised) if promised.isascii() and promised.isdigit() else 0,
+            self._metrics.rejected.labels("body_too_large"),
+        )
 
-        async def limited() -> Message:
-            nonlocal seen
-            if promised.isascii() and promised.isdigit() and int(promised) > self._max_body_bytes:
-                raise self._too_large(f"has {promised} bytes")
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self._max_body_bytes:
-                raise self._too_large(f"has more than {self._max_body_bytes} bytes")
-            return message
 
-        return limited
+class _Limit:
+    """Counts a body's bytes. Raises a 413 Problem past the limit, at once where the headers promise as much."""
+
+    def __init__(self, limit: int, promised: int, refused) -> None:
+        self._limit, self._promised, self._refused, self._seen = limit, promised, refused, 0
+
+    def check_promise(self) -> None:
+        if self._promised > self._limit:
+            raise self._too_large(f"has {self._promised} bytes")
+
+    def add(self, count: int) -> None:
+        self._seen += count
+        if self._seen > self._limit:
+            raise self._too_large(f"has more than {self._limit} bytes")
 
     def _too_large(self, found: str) -> Problem:
-        self._metrics.rejected.labels("body_too_large").inc()
-        rule = f"at most {self._max_body_bytes} bytes are accepted"
+        self._refused.inc()
+        rule = f"at most {self._limit} bytes are accepted"
         return Problem(413, f"the request body {found}; {rule}", [{"field": "body", "rule": rule}])
+
+
+class _Body:
+    """The request's `receive`, shared by the application that reads the body and the watch for the client's leave."""
+
+    def __init__(self, receive: Receive, limit: _Limit, call: Call) -> None:
+        self._receive, self._limit, self._call = receive, limit, call
+        self._read = asyncio.Event()
+        self._left = asyncio.Event()
+
+    async def receive(self) -> Message:
+        """The next part of the body, and after the last one nothing until the client leaves."""
+        if self._read.is_set():
+            await self._left.wait()
+            return {"type": "http.disconnect"}
+        self._limit.check_promise()
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self._left.set()
+        elif not message.get("more_body", False):
+            self._read.set()
+            self._call.where = "handler"
+        self._limit.add(len(message.get("body", b"")))
+        return message
+
+    async def client_left(self) -> None:
+        """Return when the client has closed its connection after sending the whole body."""
+        await self._read.wait()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._left.set()

@@ -36,6 +36,8 @@ class Metrics:
         self.images = counter("images", "Faces encoded, generated or edited.", ("operation",))
         self.batches = counter("batches", "Batches run.", ("graph",))
         self.padding = counter("batch_padding_images", "Rows added to fill a batch up to its bucket.", ("graph",))
+        self.reloads = counter("model_reloads", "Attempts to reload a model.", ("result",))
+        self.latent_cache = counter("latent_cache_requests", "Pictures looked up among kept latents.", ("result",))
         self.inference_errors = counter("inference_errors", "Batches that failed, by exception type.", ("kind",))
         self.request_duration = histogram(
             "request_duration_seconds", "From first byte to last, by route.", ("endpoint",), _REQUEST_BUCKETS
@@ -49,6 +51,7 @@ class Metrics:
         self.in_flight = gauge("requests_in_flight", "Requests being answered.")
         self.queue_images = gauge("queue_images", "Images waiting.", ("graph",))
         self.queue_capacity = gauge("queue_capacity_images", "Images that may wait.", ("graph",))
+        self.latent_cache_bytes = gauge("latent_cache_bytes", "Memory that kept latents take.")
         self.model_ready = gauge("model_ready", "1 while the model can answer.", ("model",))
         self.build_info = Info("facet_build", "Version of the service.", registry=registry)
         self.model_info = Info("facet_model", "Loaded models.", ("model",), registry=registry)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from service import bundle as bundles
+from service import golden
 from service.batcher import Batcher, buckets
-from service.bundle import Bundle, Manifest
+from service.bundle import Bundle, BundleError, Manifest
 from service.calls import Call
 from service.metrics import Metrics
 from service.problems import Problem
-from service.runtime import RuntimeFactory, warm
+from service.runtime import RuntimeFactory, RuntimeUnavailableError, warm
 from service.settings import Settings
 from service.vectors import Sampler
 
@@ -22,20 +26,26 @@ log = logging.getLogger(__name__)
 
 
 class Model:
-    """One loaded bundle."""
+    """One loaded bundle: warm, and shown to draw its own golden samples.
+
+    Raises BundleError otherwise.
+    """
 
     def __init__(self, bundle: Bundle, runtime_factory: RuntimeFactory, settings: Settings, metrics: Metrics) -> None:
         self.bundle = bundle
         self.runtime = runtime_factory(bundle, settings)
         warm(self.runtime, bundle.manifest, buckets(settings.max_batch))
+        golden.check(bundle, lambda latent, a: self._decode_directly(latent, a, settings.max_batch))
         workers = self.runtime.workers
         self._executor = ThreadPoolExecutor(2 * workers, thread_name_prefix=f"infer-{bundle.manifest.name}")
         limits = {"max_batch": settings.max_batch, "capacity": settings.queue_images, "workers": workers}
         self.encoder = Batcher("encoder", self.runtime.encoder, self._executor, metrics, **limits)
         self.decoder = Batcher("decoder", self.runtime.decoder, self._executor, metrics, **limits)
         self.sampler = Sampler(bundle.manifest.prior, bundle.manifest.attribute_groups)
-        self._timeout = settings.request_timeout
         self.closed = False
+        self._users = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
 
     @property
     def manifest(self) -> Manifest:
@@ -50,6 +60,18 @@ class Model:
         """Whether both workers live."""
         return self.encoder.failure is None and self.decoder.failure is None
 
+    @contextmanager
+    def in_use(self) -> Iterator[Model]:
+        """Keep the model open: what began on it ends on it, also when another has taken its place."""
+        self._users += 1
+        self._unused.clear()
+        try:
+            yield self
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._unused.set()
+
     async def encode(self, image: np.ndarray, attributes: np.ndarray, call: Call) -> dict[str, np.ndarray]:
         """uint8 [N, S, S, 3] and f32 [N, K] (NaN unknown) to mean, log_variance [N, Z], attribute_estimates [N, K].
 
@@ -62,13 +84,23 @@ class Model:
         return (await self._submit(self.decoder, {"latent": latent, "attributes": attributes}, call))["image"]
 
     async def _submit(self, batcher: Batcher, inputs: dict[str, np.ndarray], call: Call) -> dict[str, np.ndarray]:
-        computed = await batcher.submit(inputs, self._timeout - call.elapsed)
+        def started() -> None:
+            call.where = "infer"
+
+        call.where = "queue"
+        computed = await batcher.submit(inputs, call.remaining, started)
         call.add("queue", computed.queue_seconds)
         call.add("infer", computed.infer_seconds)
         return computed.outputs
 
+    def _decode_directly(self, latent: np.ndarray, attributes: np.ndarray, max_batch: int) -> np.ndarray:
+        parts = [slice(start, start + max_batch) for start in range(0, len(latent), max_batch)]
+        inputs = [{"latent": latent[part], "attributes": attributes[part]} for part in parts]
+        return np.concatenate([self.runtime.decoder(each)["image"] for each in inputs])
+
     async def close(self) -> None:
-        """Finish what was admitted, then free the threads."""
+        """Wait until nobody uses the model, finish what was admitted, then free the threads."""
+        await self._unused.wait()
         self.closed = True
         await self.encoder.close()
         await self.decoder.close()
@@ -76,43 +108,71 @@ class Model:
 
 
 class Models:
-    """Every bundle below one directory, by name."""
+    """Every bundle below one directory, by name. A bundle may be replaced while it serves."""
 
     def __init__(self, settings: Settings, runtime_factory: RuntimeFactory, metrics: Metrics) -> None:
         self._settings, self._factory, self._metrics = settings, runtime_factory, metrics
         self._models: dict[str, Model] = {}
+        self._stamps: dict[str, tuple[int, int]] = {}
+        self._loading = asyncio.Lock()
+        self._retiring: set[asyncio.Task[None]] = set()
 
     def load_all(self) -> None:
         """Load each bundle. Raises BundleError for the first that is refused, or where there is none."""
         root = self._settings.bundles
-        directories = sorted(p.parent for p in Path(root).glob(f"*/{bundles.MANIFEST}") if p.parent.name[0] != ".")
+        directories = self._directories()
         if not directories:
-            raise bundles.BundleError(root, "holds no bundle (FACET_BUNDLES must name a directory of bundles)")
+            raise BundleError(root, "holds no bundle (FACET_BUNDLES must name a directory of bundles)")
         for directory in directories:
-            bundle = bundles.load(directory)
-            if bundle.manifest.name != directory.name:
-                rule = f"the manifest's name is {bundle.manifest.name!r}; it must be the directory's"
-                raise bundles.BundleError(directory / bundles.MANIFEST, rule)
-            self._models[bundle.manifest.name] = Model(bundle, self._factory, self._settings, self._metrics)
-            self._announce(self._models[bundle.manifest.name])
+            self._stamps[directory.name] = _stamp(directory)
+            self._install(self._open(directory))
         if self._settings.default_model not in self._models:
             rule = f"has no bundle {self._settings.default_model!r}, which FACET_DEFAULT_MODEL names"
-            raise bundles.BundleError(root, rule)
+            raise BundleError(root, rule)
 
-    def _announce(self, model: Model) -> None:
-        name = model.manifest.name
-        self._metrics.model_ready.labels(name).set_function(lambda: float(model.healthy and not model.closed))
-        self._metrics.model_info.labels(name).info({"version": model.manifest.version, "device": model.runtime.device})
-        log.info("loaded %s on %s with %d workers", model.identity, model.runtime.device, model.runtime.workers)
+    async def reload(self, name: str) -> Model:
+        """Load, verify, warm and check the bundle of that name, then let it take the place of the one that serves.
+
+        Requests under way end on the model they began with. Raises BundleError, or RuntimeUnavailableError, and
+        leaves everything as it was; KeyError where there is no such bundle.
+        """
+        async with self._loading:
+            directory = next((d for d in self._directories() if d.name == name), None)
+            if directory is None:
+                raise KeyError(name)
+            self._stamps[name] = _stamp(directory)
+            try:
+                model = await asyncio.to_thread(self._open, directory)
+            except (BundleError, RuntimeUnavailableError) as exc:
+                self._metrics.reloads.labels("failed").inc()
+                log.error("model %s was not reloaded: %s", name, exc)
+                raise
+            old = self._models.get(name)
+            self._install(model)
+            self._metrics.reloads.labels("ok").inc()
+            if old is not None:
+                task = asyncio.create_task(old.close())
+                self._retiring.add(task)
+                task.add_done_callback(self._retiring.discard)
+            return model
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Meanwhile, reload what changes on disk, if the settings ask for it."""
+        task = asyncio.create_task(self._watch()) if self._settings.watch_seconds else None
+        try:
+            yield
+        finally:
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
     def get(self, name: str | None) -> Model:
         """The model by name, the default one for None. Raises a 404 Problem."""
         name = name or self._settings.default_model
         model = self._models.get(name)
         if model is None:
-            known = ", ".join(sorted(self._models)) or "none"
-            rule = f"no such model; loaded: {known}"
-            raise Problem(404, f"model {name[:80]!r}: {rule}", [{"field": "model", "value": name[:80], "rule": rule}])
+            raise unknown_model(name, list(self._models))
         return model
 
     def all(self) -> list[Model]:
@@ -120,6 +180,49 @@ class Models:
         return [self._models[name] for name in sorted(self._models)]
 
     async def close(self) -> None:
-        """Drain every model."""
+        """Drain every model, and those that were replaced."""
         for model in self.all():
             await model.close()
+        await asyncio.gather(*self._retiring)
+
+    def _directories(self) -> list[Path]:
+        root = Path(self._settings.bundles)
+        return sorted(p.parent for p in root.glob(f"*/{bundles.MANIFEST}") if p.parent.name[0] != ".")
+
+    def _open(self, directory: Path) -> Model:
+        bundle = bundles.load(directory)
+        if bundle.manifest.name != directory.name:
+            rule = f"the manifest's name is {bundle.manifest.name!r}; it must be the directory's"
+            raise BundleError(directory / bundles.MANIFEST, rule)
+        return Model(bundle, self._factory, self._settings, self._metrics)
+
+    def _install(self, model: Model) -> None:
+        name = model.manifest.name
+        self._models[name] = model
+        self._metrics.model_ready.labels(name).set_function(lambda: float(model.healthy and not model.closed))
+        self._metrics.model_info.labels(name).info({"version": model.manifest.version, "device": model.runtime.device})
+        log.info("loaded %s on %s with %d workers", model.identity, model.runtime.device, model.runtime.workers)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.watch_seconds)
+            for directory in self._directories():
+                try:
+                    if self._stamps.get(directory.name) != _stamp(directory):
+                        await self.reload(directory.name)
+                except (BundleError, RuntimeUnavailableError, KeyError, OSError):
+                    continue  # logged and counted; tried again when the manifest changes once more
+                except Exception:
+                    log.exception("looking for a change of %s failed", directory)
+
+
+def _stamp(directory: Path) -> tuple[int, int]:
+    """Changes when the manifest does, which names the hash of every other file."""
+    status = (directory / bundles.MANIFEST).stat()
+    return status.st_mtime_ns, status.st_ino
+
+
+def unknown_model(name: str, loaded: list[str]) -> Problem:
+    """A 404 that says which names there are."""
+    rule = f"no such model; loaded: {', '.join(sorted(loaded)) or 'none'}"
+    return Problem(404, f"model {name[:80]!r}: {rule}", [{"field": "model", "value": name[:80], "rule": rule}])

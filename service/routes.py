@@ -18,11 +18,14 @@ from prometheus_client.exposition import choose_encoder
 
 from service import images, negotiation, uploads, vectors
 from service.batcher import QueueFullError
+from service.bundle import BundleError
 from service.calls import Call
+from service.latents import Encoded, LatentCache
 from service.metrics import Metrics
-from service.models import Model, Models
+from service.models import Model, Models, unknown_model
 from service.problems import MEDIA_TYPE as PROBLEM_TYPE
 from service.problems import Problem, invalid
+from service.runtime import RuntimeUnavailableError
 from service.schemas import (
     MAX_SEED,
     AttributeResponse,
@@ -50,19 +53,26 @@ class Service:
     models: Models
     metrics: Metrics
     codecs: Executor
+    latents: LatentCache
     ready: bool = False
     codec_jobs: int = 0
 
     async def in_codec_thread(self, work: Callable[..., Result], *arguments: Any) -> Result:
-        """Run picture work beside the event loop. Raises QueueFullError where too much of it waits already."""
+        """Run picture work beside the event loop. Raises QueueFullError where too much of it waits already.
+
+        Work of a caller that is cancelled is dropped if it has not begun, and counts until it has ended.
+        """
         if self.codec_jobs >= self.settings.queue_images:
             self.metrics.rejected.labels("codecs_full").inc()
             raise QueueFullError(1.0)
+        loop = asyncio.get_running_loop()
+        job = self.codecs.submit(work, *arguments)
         self.codec_jobs += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self.codecs, work, *arguments)
-        finally:
-            self.codec_jobs -= 1
+        job.add_done_callback(lambda _: loop.call_soon_threadsafe(self._codec_job_ended))
+        return await asyncio.wrap_future(job)
+
+    def _codec_job_ended(self) -> None:
+        self.codec_jobs -= 1
 
 
 def _service(request: Request) -> Service:
@@ -129,17 +139,16 @@ async def encode(request: Request, service: Shared, call: Current) -> JSONRespon
     asked = upload.parameters(EncodeRequest)
     model = _model(service, call, asked.model)
     known = vectors.attribute_vector(asked.attributes or {}, model.manifest, exclusive=False)
-    picture = await _framed(service, call, upload, model)
-    found = await model.encode(picture.face[None], known[None], call)
+    found = await _encoded(service, call, upload, known, model)
     service.metrics.images.labels("encode").inc()
     face = Face(
-        box=picture.box,
+        box=found.box,
         landmarks=None,
-        latent=_floats(found["mean"][0]),
-        log_variance=_floats(found["log_variance"][0]),
-        attributes=_by_name(model, found["attribute_estimates"][0]),
+        latent=_floats(found.mean),
+        log_variance=_floats(found.log_variance),
+        attributes=_by_name(model, found.attributes),
     )
-    body = EncodeResponse(model=model.identity, width=picture.width, height=picture.height, faces=[face])
+    body = EncodeResponse(model=model.identity, width=found.width, height=found.height, faces=[face])
     return JSONResponse(body.model_dump())
 
 
@@ -204,6 +213,36 @@ async def describe_model(name: str, service: Shared) -> ModelResponse:
     return _describe(service, service.models.get(name))
 
 
+@router.post(
+    "/v1/models/{name}:reload",
+    response_model=ModelResponse,
+    responses=_problems(401, 403, 404, 409, 422, 503),
+    summary="Load a bundle again, or a new one",
+)
+async def reload_model(name: str, request: Request, service: Shared, call: Current) -> ModelResponse:
+    _require_admin(request, service.settings)
+    try:
+        model = await service.models.reload(name)
+    except KeyError:
+        raise unknown_model(name, [loaded.manifest.name for loaded in service.models.all()]) from None
+    except (BundleError, RuntimeUnavailableError) as exc:
+        rule = f"{exc}; the model that was loaded before goes on"
+        raise Problem(409, rule, [{"field": "model", "value": name[:80], "rule": str(exc)}]) from exc
+    call.headers["X-Facet-Model"] = model.identity
+    return _describe(service, model)
+
+
+def _require_admin(request: Request, settings: Settings) -> None:
+    """Raises a 403 Problem where nobody may, 401 where the token is not right."""
+    token = settings.admin_token.get_secret_value()
+    if not token:
+        raise Problem(403, "administration over HTTP is switched off (FACET_ADMIN_TOKEN is not set)")
+    offered = request.headers.get("authorization", "")
+    if not secrets.compare_digest(offered.encode(), f"Bearer {token}".encode()):
+        rule = "the header Authorization must be 'Bearer' and the token"
+        raise Problem(401, rule, headers={"WWW-Authenticate": "Bearer"})
+
+
 @router.get("/healthz", response_model=HealthResponse, responses={503: {"model": HealthResponse}}, summary="Liveness")
 async def healthz(service: Shared) -> JSONResponse:
     dead = [model.identity for model in service.models.all() if not model.healthy]
@@ -228,29 +267,26 @@ async def root() -> RedirectResponse:
     return RedirectResponse("/docs")
 
 
-@dataclass(frozen=True)
-class _Framed:
-    """The model's view of an uploaded picture, and where it was taken from."""
-
-    face: np.ndarray  # uint8 [S, S, 3]
-    box: images.Box
-    width: int
-    height: int
-
-
-async def _framed(service: Service, call: Call, upload: uploads.Upload, model: Model) -> _Framed:
+async def _encoded(service: Service, call: Call, upload: uploads.Upload, known: np.ndarray, model: Model) -> Encoded:
+    """The face of an uploaded picture as the encoder sees it, from memory where the picture was seen before."""
     if upload.image is None:
         raise invalid(uploads.IMAGE_FIELD, None, "is required: a form field of that name, or the body itself")
 
-    def decode_and_frame(data: bytes) -> _Framed:
+    def decode_and_frame(data: bytes) -> tuple[np.ndarray, images.Box, tuple[int, int]]:
         # One job, so that a decoded picture never waits in the queue: only as many are alive as there are threads.
         with call.stage("decode"):
             picture = images.decode(data, service.settings.max_image_pixels)
         with call.stage("align"):
-            face, box = images.framed_face(picture, model.manifest.frame)
-        return _Framed(face, box, *picture.size)
+            return *images.framed_face(picture, model.manifest.frame), picture.size
 
-    return await service.in_codec_thread(decode_and_frame, upload.image)
+    key = service.latents.key(upload.image, known, model.manifest.files["encoder.onnx"].sha256)
+    if kept := service.latents.get(key):
+        return kept
+    face, box, size = await service.in_codec_thread(decode_and_frame, upload.image)
+    found = await model.encode(face[None], known[None], call)
+    encoded = Encoded(found["mean"][0], found["log_variance"][0], found["attribute_estimates"][0], box, *size)
+    service.latents.put(key, encoded)
+    return encoded
 
 
 async def _source(
@@ -258,9 +294,8 @@ async def _source(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Latent f32 [1, Z] and attributes f32 [1, K] of the face to edit, from its picture or as given."""
     if asked.latent is None:
-        picture = await _framed(service, call, upload, model)
-        found = await model.encode(picture.face[None], known[None], call)
-        return found["mean"], found["attribute_estimates"]
+        found = await _encoded(service, call, upload, known, model)
+        return found.mean[None], found.attributes[None]
     if upload.image is not None:
         raise invalid("latent", f"{len(asked.latent)} values", "cannot be given together with an image")
     if np.isnan(known).any():
@@ -306,7 +341,7 @@ async def _pictures(
 def _model(service: Service, call: Call, name: str | None) -> Model:
     if not service.ready:
         raise Problem(503, "the service is not ready", headers={"Retry-After": "1"})
-    model = service.models.get(name)
+    model = call.resources.enter_context(service.models.get(name).in_use())
     call.headers["X-Facet-Model"] = model.identity
     return model
 

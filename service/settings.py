@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "FACET_"
@@ -34,7 +34,18 @@ class Settings(BaseSettings):
         ge=1,
         description="threads that decode and encode pictures; default: one per core, at least 2",
     )
-    request_timeout: float = Field(default=30.0, gt=0, description="seconds a request may wait for inference, then 504")
+    request_timeout: float = Field(
+        default=30.0, gt=0, description="seconds until a request gets 504; `X-Request-Timeout` may ask for less"
+    )
+    watch_seconds: float = Field(
+        default=0.0, ge=0, description="how often to look for new and changed bundles and reload them; 0: never"
+    )
+    admin_token: SecretStr = Field(
+        default=SecretStr(""), description="bearer token for reloading models over HTTP; empty: that is switched off"
+    )
+    latent_cache_bytes: int = Field(
+        default=0, ge=0, description="memory for latents of pictures that may come again; 0: none are kept"
+    )
     max_body_bytes: int = Field(default=20_000_000, ge=1024, description="largest request body; larger ones get 413")
     max_image_pixels: int = Field(default=32_000_000, ge=1, description="largest uploaded picture; larger ones get 413")
     max_count: int = Field(default=64, ge=1, description="faces that one request may generate")
@@ -45,6 +56,7 @@ def table() -> str:
     """The settings as a Markdown table, in the order of the class."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        default = "" if field.default_factory else f"`{field.default}`"
+        shown = "" if field.default_factory else str(field.default)
+        default = f"`{shown}`" if shown else ""
         rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
     return "\n".join(rows)

@@ -16,9 +16,11 @@ import numpy as np
 from PIL import Image
 from prometheus_client import CollectorRegistry
 
-from service import bundle
+from service import bundle, golden
 from service.app import create_app
 from service.bundle import Attribute, FaceFrame, FileEntry, Manifest, Parity, SamplingPrior, Training
+from service.calls import Call
+from service.metrics import Metrics
 from service.models import Model
 from service.runtime import Arrays, FakeRuntime
 from service.settings import Settings
@@ -37,7 +39,7 @@ _FILES = {
     "encoder.onnx": b"not really an encoder",
     "decoder.onnx": b"not really a decoder",
     "MODEL_CARD.md": b"# tiny\n",
-    "samples.png": b"not really a picture",
+    golden.FILE: b"",  # drawn below, when the rest is known
 }
 
 
@@ -82,6 +84,17 @@ def write_bundle(directory: Path) -> Manifest:
         ),
         evaluation={"psnr": 20.5},
     )
+    (directory / bundle.MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
+    return draw_samples(directory, manifest, FakeRuntime(manifest))
+
+
+def draw_samples(directory: Path, manifest: Manifest, runtime: FakeRuntime) -> Manifest:
+    """Give a bundle the golden samples of `runtime`; returns its manifest."""
+    sheet = golden.draw(manifest, lambda latent, a: runtime.decoder({"latent": latent, "attributes": a})["image"])
+    path = directory / golden.FILE
+    path.write_bytes(encoded(Image.fromarray(sheet), "PNG"))
+    entry = FileEntry(sha256=bundle.sha256_file(path), bytes=path.stat().st_size)
+    manifest = manifest.model_copy(update={"files": manifest.files | {golden.FILE: entry}})
     (directory / bundle.MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
     return manifest
 
@@ -151,6 +164,11 @@ def application(settings: Settings, runtime: Callable[[Manifest], FakeRuntime] =
     return create_app(
         settings, runtime_factory=lambda bundle, _: runtime(bundle.manifest), registry=CollectorRegistry()
     )
+
+
+def call(metrics: Metrics) -> Call:
+    """A request that has just begun and has time enough."""
+    return Call("id", metrics, timeout=PATIENCE)
 
 
 def model_of(client: TestClient) -> Model:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.calls import Call, CallMiddleware
+from service.calls import CallMiddleware
 from service.metrics import Metrics
 from service.problems import Problem
 from tests.service import fakes
@@ -27,7 +28,7 @@ def metrics() -> Metrics:
 
 
 def client_of(app: ASGIApp, metrics: Metrics, **options: Any) -> TestClient:
-    return TestClient(CallMiddleware(app, metrics, max_body_bytes=LIMIT), **options)
+    return TestClient(CallMiddleware(app, metrics, max_body_bytes=LIMIT, timeout=fakes.PATIENCE), **options)
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
@@ -157,7 +158,9 @@ def test_what_is_not_http_passes_through(metrics: Metrics):
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         seen.append((scope["type"], "state" in scope))
 
-    asyncio.run(CallMiddleware(app, metrics, max_body_bytes=LIMIT)({"type": "lifespan"}, None, None))
+    asyncio.run(
+        CallMiddleware(app, metrics, max_body_bytes=LIMIT, timeout=fakes.PATIENCE)({"type": "lifespan"}, None, None)
+    )
     assert seen == [("lifespan", False)]
 
 
@@ -184,7 +187,7 @@ def test_a_client_that_leaves_is_not_an_error_of_the_service(client: TestClient,
 
 
 def test_stages_add_up_and_are_sent_in_milliseconds(metrics: Metrics):
-    call = Call("id", metrics)
+    call = fakes.call(metrics)
     call.add("infer", 0.001)
     call.add("encode", 0.25)
     call.add("infer", 0.002)
@@ -194,7 +197,7 @@ def test_stages_add_up_and_are_sent_in_milliseconds(metrics: Metrics):
 
 
 def test_a_stage_that_fails_is_timed_too(metrics: Metrics):
-    call = Call("id", metrics)
+    call = fakes.call(metrics)
     with pytest.raises(KeyError), call.stage("decode"):
         raise KeyError
     assert call.server_timing.startswith("decode;dur=")
@@ -202,3 +205,178 @@ def test_a_stage_that_fails_is_timed_too(metrics: Metrics):
 
 def test_without_stages_there_is_no_timing_header(metrics: Metrics):
     assert "server-timing" not in client_of(echo, metrics).get("/").headers
+
+
+class Conversation:
+    """An ASGI exchange driven by hand: what the client sends, and when it leaves."""
+
+    def __init__(
+        self, app: ASGIApp, *, body: list[dict[str, Any]] | None = None, headers: dict[str, str] | None = None
+    ):
+        self.app, self.sent = app, []
+        self.incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        for message in body or [{"type": "http.request", "body": b"", "more_body": False}]:
+            self.incoming.put_nowait(message)
+        self.scope = {
+            "type": "http", "method": "POST", "path": "/", "raw_path": b"/", "query_string": b"", "scheme": "http",
+            "headers": [(k.lower().encode(), v.encode()) for k, v in (headers or {}).items()], "root_path": "",
+        }  # fmt: skip
+
+    async def run(self) -> None:
+        async def send(message: dict[str, Any]) -> None:
+            self.sent.append(message)
+
+        await self.app(self.scope, self.incoming.get, send)
+
+    def leave(self) -> None:
+        self.incoming.put_nowait({"type": "http.disconnect"})
+
+
+def play(story: Coroutine[Any, Any, None]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(fakes.PATIENCE):
+            await story
+
+    asyncio.run(bounded())
+
+
+class Waiting:
+    """An application that reads its body and then waits for ever in one stage."""
+
+    def __init__(self, stage: str = "decode") -> None:
+        self.stage, self.entered, self.cancelled = stage, asyncio.Event(), False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        try:
+            with scope["state"]["call"].stage(self.stage):
+                self.entered.set()
+                await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+
+
+def wrapped(app: ASGIApp, metrics: Metrics, timeout: float = fakes.PATIENCE) -> CallMiddleware:
+    return CallMiddleware(app, metrics, max_body_bytes=LIMIT, timeout=timeout)
+
+
+def test_a_client_that_leaves_cancels_its_request_in_whatever_stage_it_is(metrics: Metrics):
+    async def story() -> None:
+        app = Waiting("align")
+        conversation = Conversation(wrapped(app, metrics))
+        running = asyncio.create_task(conversation.run())
+        await app.entered.wait()
+        conversation.leave()
+        await running
+        assert app.cancelled
+        assert conversation.sent == []
+
+    play(story())
+    assert value(metrics, "requests_cancelled_total", stage="align") == 1
+    assert value(metrics, "requests_total", endpoint="other", code="499") == 1
+    assert value(metrics, "requests_in_flight") == 0
+
+
+def test_a_client_that_leaves_while_it_sends_is_counted_there(metrics: Metrics):
+    async def reading(scope: Scope, receive: Receive, send: Send) -> None:
+        await Request(scope, receive).body()
+
+    async def story() -> None:
+        conversation = Conversation(
+            wrapped(reading, metrics), body=[{"type": "http.request", "body": b"half", "more_body": True}]
+        )
+        conversation.leave()
+        await conversation.run()
+
+    play(story())
+    assert value(metrics, "requests_cancelled_total", stage="body") == 1
+
+
+def test_a_disconnect_after_the_whole_answer_is_no_cancellation(metrics: Metrics):
+    """Servers say so of every request: what the application still does after its answer must be allowed to end."""
+    ended = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await PlainTextResponse("done")(scope, receive, send)
+        conversation.leave()
+        await asyncio.sleep(0.01)
+        ended.append(True)
+
+    conversation = Conversation(wrapped(app, metrics))
+    play(conversation.run())
+    assert ended == [True]
+    assert value(metrics, "requests_total", endpoint="other", code="200") == 1
+
+
+def test_a_server_that_shuts_down_cancels_the_request_and_leaves_nothing_behind(metrics: Metrics):
+    async def story() -> None:
+        app = Waiting()
+        running = asyncio.create_task(Conversation(wrapped(app, metrics)).run())
+        await app.entered.wait()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert app.cancelled
+        assert asyncio.all_tasks() == {asyncio.current_task(), *_bounded()}
+
+    def _bounded() -> set[asyncio.Task]:
+        return {task for task in asyncio.all_tasks() if "bounded" in repr(task.get_coro())}
+
+    play(story())
+
+
+def test_a_request_may_ask_for_less_time(metrics: Metrics):
+    async def story() -> None:
+        conversation = Conversation(wrapped(Waiting("align"), metrics), headers={"X-Request-Timeout": "0.02"})
+        await conversation.run()
+        assert conversation.sent[0]["status"] == 504
+        assert b"0.02 s for this request were over in the stage 'align'" in conversation.sent[1]["body"]
+
+    play(story())
+    assert value(metrics, "requests_total", endpoint="other", code="504") == 1
+    assert value(metrics, "requests_cancelled_total", stage="align") == 0
+
+
+def test_a_request_may_not_have_more_time_than_the_service_gives(metrics: Metrics):
+    async def story() -> None:
+        conversation = Conversation(wrapped(Waiting(), metrics, timeout=0.02), headers={"X-Request-Timeout": "1e9"})
+        await conversation.run()
+        assert conversation.sent[0]["status"] == 504
+
+    play(story())
+
+
+@pytest.mark.parametrize("text", ["", "soon", "0", "-1", "nan", "inf"])
+def test_a_senseless_timeout_is_refused(metrics: Metrics, text: str):
+    body = fakes.problem(client_of(echo, metrics).post("/", headers={"X-Request-Timeout": text}), 422)
+    (error,) = body["errors"]
+    assert error == {"field": "X-Request-Timeout", "value": text, "rule": "must be a number of seconds above 0"}
+
+
+def test_a_body_that_does_not_arrive_is_408(metrics: Metrics):
+    async def story() -> None:
+        conversation = Conversation(
+            wrapped(echo, metrics, timeout=0.02), body=[{"type": "http.request", "body": b"half", "more_body": True}]
+        )
+        await conversation.run()
+        assert conversation.sent[0]["status"] == 408
+
+    play(story())
+
+
+def test_resources_are_released_however_a_request_ends(metrics: Metrics):
+    released = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"]["call"].resources.callback(released.append, scope["path"])
+        if scope["path"] == "/fails":
+            raise RuntimeError
+        await PlainTextResponse("ok")(scope, receive, send)
+
+    client = client_of(app, metrics)
+    client.get("/works")
+    client.get("/fails")
+    assert released == ["/works", "/fails"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
 from service.metrics import Metrics
+from tests.service import fakes
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 
@@ -122,3 +125,13 @@ def test_the_operators_manual_has_a_row_for_each_metric():
     rows = [line for line in OPERATIONS.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
     missing = [name for name in NAMES if not any(f"`{name}`" in row or f"`{name}{{" in row for row in rows)]
     assert missing == []
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (Debian's package prometheus) is not installed")
+def test_prometheus_own_linter_has_nothing_to_say(client: fakes.TestClient):
+    form = {"attributes": '{"Smiling": 1}'}
+    assert client.post("/v1/edit", files={"image": fakes.grey(40)}, data=form).status_code == 200
+    assert client.post("/v1/edit", content=b"no picture").status_code == 422
+    exposed = client.get("/metrics").text
+    checked = subprocess.run(["promtool", "check", "metrics"], input=exposed, capture_output=True, text=True)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")

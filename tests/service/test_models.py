@@ -11,7 +11,6 @@ from prometheus_client import CollectorRegistry
 
 from service.batcher import DeadlineError
 from service.bundle import BundleError, Manifest
-from service.calls import Call
 from service.metrics import Metrics
 from service.models import Models
 from service.problems import Problem
@@ -89,7 +88,8 @@ def test_a_damaged_bundle_is_refused(models: Models, bundle_directory: Path):
 
 def test_every_batch_size_is_warmed_before_the_first_request(models: Models):
     models.load_all()
-    assert models.get(None).runtime.sizes == {"encoder": [4, 2, 1], "decoder": [4, 2, 1]}
+    golden_samples = [4] * 8
+    assert models.get(None).runtime.sizes == {"encoder": [4, 2, 1], "decoder": [4, 2, 1, *golden_samples]}
 
 
 def test_a_model_is_found_by_name_and_the_default_without(models: Models, bundle_directory: Path):
@@ -123,7 +123,7 @@ def test_loading_is_announced_in_the_metrics(settings: Settings):
 
 
 def test_encoding_and_decoding_run_the_graphs_and_record_their_stages(models: Models):
-    call = Call("id", models._metrics)
+    call = fakes.call(models._metrics)
 
     async def story() -> None:
         models.load_all()
@@ -147,7 +147,7 @@ def test_a_request_whose_time_is_up_gets_no_more_of_it(models: Models):
     async def story() -> None:
         models.load_all()
         model = models.get(None)
-        late = Call("id", models._metrics)
+        late = fakes.call(models._metrics)
         late._started -= 3600
         with pytest.raises(DeadlineError):
             await model.decode(np.zeros((1, 3), np.float32), np.zeros((1, 5), np.float32), late)

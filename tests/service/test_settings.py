@@ -87,7 +87,7 @@ def test_the_table_has_every_setting_with_its_default_and_meaning():
         assert row.startswith(f"| `FACET_{name.upper()}` |")
         assert row.endswith(f"| {field.description} |")
         assert row.count("|") == 4
-        if not field.default_factory:
+        if not field.default_factory and str(field.default):
             assert f"| `{field.default}` |" in row
 
 
