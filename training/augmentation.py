@@ -13,6 +13,7 @@ from torch.nn import functional as F
 _CHUNKS = 8
 _SHIFT = 4
 _BLUR_PROBABILITY = 0.3
+_GREY_PROBABILITY = 0.3
 
 
 def augment(image: Tensor, generator: torch.Generator) -> Tensor:
@@ -21,8 +22,11 @@ def augment(image: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def degrade(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Blur some and add noise, after which patterns of pixels tell nothing; f32 [N, 3, S, S] in and out."""
-    return _noise(_blur(image, generator), generator)
+    """Take away what an edit must not live on: some colour, some sharpness; f32 [N, 3, S, S] in and out.
+
+    Without this, an edit may be a cast of colour or a pattern of pixels that scores and shows nothing.
+    """
+    return _noise(_blur(_tint(image, generator), generator), generator)
 
 
 def _uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator, like: Tensor) -> Tensor:
@@ -36,6 +40,13 @@ def _colour(image: Tensor, generator: torch.Generator) -> Tensor:
     level = image.mean(dim=(1, 2, 3), keepdim=True)  # [N, 1, 1, 1]
     image = level + (image - level) * _uniform(shape, 0.8, 1.2, generator, image)
     return image + _uniform(shape, -0.15, 0.15, generator, image)
+
+
+def _tint(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Another white balance for every picture, and no colour at all for some."""
+    image = image * _uniform((image.shape[0], 3, 1, 1), 0.8, 1.2, generator, image)
+    grey = (torch.rand(image.shape[0], 1, 1, 1, generator=generator) < _GREY_PROBABILITY).to(image.device)
+    return torch.where(grey, image.mean(dim=1, keepdim=True), image)
 
 
 def _shift(image: Tensor, generator: torch.Generator) -> Tensor:

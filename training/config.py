@@ -82,18 +82,18 @@ class LossConfig(_Section):
     beta: float = Field(default=1.0, ge=0, description="KL weight relative to the calibrated likelihood")
     kl_warmup_steps: int = Field(default=500, ge=0)
     estimate: float = Field(default=0.05, ge=0, description="encoder's own attribute estimates")
-    edit: float = Field(default=0.25, ge=0, description="edited attributes, as the classifier sees them")
+    edit: float = Field(default=0.6, ge=0, description="edited attributes, as the classifier sees them")
     keep: float = Field(default=1.5, ge=0, description="attributes the edit should leave alone")
     change: float = Field(default=0.4, ge=0, description="mean absolute change of an edit, so that it stays local")
-    adversarial: float = Field(default=0.15, ge=0, description="edits that look real to the critic")
+    adversarial: float = Field(default=0.45, ge=0, description="edits that look real to the critic")
     robustness: float = Field(default=1.5, ge=0, description="L2 radius of worst cases the classifier learns from")
     slope: float = Field(default=1.0, ge=0, description="R1 penalty on the critic")
-    edit_warmup_steps: int = Field(default=3000, ge=0, description="steps over which the edit terms ramp up")
+    edit_warmup_steps: int = Field(default=1500, ge=0, description="steps over which the edit terms ramp up")
 
 
 class TrainConfig(_Section):
     seed: int = Field(default=1, ge=0, lt=2**31)
-    epochs: int = Field(default=36, ge=1)
+    epochs: int = Field(default=24, ge=1)
     batch_size: int = Field(default=32, ge=2, description="over all processes together")
     learning_rate: float = Field(default=4e-4, gt=0)
     opponent_learning_rate: float = Field(default=4e-4, gt=0)

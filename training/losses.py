@@ -43,9 +43,12 @@ def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     return F.relu(1.0 - real).mean() + F.relu(1.0 + fake).mean()
 
 
-def hinge_generator(fake: Tensor) -> Tensor:
-    """What the model pays for edits that look edited: the negated logit, averaged."""
-    return -fake.mean()
+def non_saturating(fake: Tensor) -> Tensor:
+    """What the model pays for edits that look edited: -log sigmoid of the logit, averaged (Goodfellow et al. 2014).
+
+    Where a critic is content there is little left to gain, so the patches that give an edit away weigh most.
+    """
+    return F.softplus(-fake).mean()
 
 
 def psnr(mse: float | Tensor) -> float:

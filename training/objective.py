@@ -1,7 +1,7 @@
 """One training step's losses: what the model pays, and what its moving opponent pays.
 
 The model reconstructs each picture with its own attributes and, from the same latent, decodes it once more with some
-attributes inverted. The opponent sees half of these edits as they are, and half as the residual edit
+attributes inverted. The opponent sees a third of these edits as they are, and the others as the residual edit
 x + decode(a') - decode(a), which is what reaches a photograph. On the latter the picture's own detail stays, so
 there the opponent can only look at the edit itself.
 """
@@ -93,8 +93,8 @@ def model_loss(
     # One pass over both sets keeps the matrix units busy.
     both = model.decode(torch.cat([latent, latent]), torch.cat([shown, asked]))
     reconstruction, edited = both.chunk(2)
-    half = len(image) // 2
-    pictures = torch.cat([edited[:half], (image + edited - reconstruction)[half:]]).clamp(-1.2, 1.2)
+    raw = raw_count(len(image))
+    pictures = torch.cat([edited[:raw], (image + edited - reconstruction)[raw:]]).clamp(-1.2, 1.2)
     seen = augment(pictures, draws.generator)
     realness, logits = opponent.critic(seen), opponent.classifier(degrade(seen, draws.generator))
 
@@ -113,7 +113,7 @@ def model_loss(
         "edit": losses.attribute_loss(logits, wanted, changed.float()),
         "keep": losses.attribute_loss(logits, wanted, (~changed).float()),
         "change": (edited - reconstruction).abs().mean(),
-        "adversarial": losses.hinge_generator(own_kind(realness)),
+        "adversarial": losses.non_saturating(own_kind(realness)),
     }
     edit_ramp = losses.ramp(step, weights.edit_warmup_steps)
     total = (
@@ -128,10 +128,15 @@ def model_loss(
     return total, {**parts, "mse": mse}, pictures.detach()
 
 
+def raw_count(count: int) -> int:
+    """How many of `count` edits are looked at raw. Residual ones are the harder and get the larger part."""
+    return count // 3
+
+
 def own_kind(realness: Tensor) -> Tensor:
-    """Of realness f32 [N, 2, P] that of each edit's own kind, f32 [N, P]: the first half raw, the rest residual."""
-    half = len(realness) // 2
-    return torch.cat([realness[:half, 0], realness[half:, 1]])
+    """Of realness f32 [N, 2, P] that of each edit's own kind, f32 [N, P]: the first are raw, the rest residual."""
+    raw = raw_count(len(realness))
+    return torch.cat([realness[:raw, 0], realness[raw:, 1]])
 
 
 def opponent_loss(

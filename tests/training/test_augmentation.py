@@ -31,3 +31,13 @@ def test_augmentation_keeps_texture_and_degradation_does_not():
     assert (augmented > 0.7 * plain).all()  # contrast alone goes down to 0.8
     degraded = strength(degrade(image, torch.Generator().manual_seed(0)))
     assert (degraded < 0.2 * plain).any()
+
+
+def test_some_pictures_lose_their_colour_and_none_their_light():
+    image = torch.zeros(200, 3, 8, 8)
+    image[:, 0] = 0.8
+    seen = degrade(image, torch.Generator().manual_seed(0)).mean(dim=(2, 3))  # [200, 3]
+    grey = (seen[:, 0] - seen[:, 1]).abs() < 0.1
+    assert 0.15 < grey.float().mean() < 0.45
+    assert (seen[~grey, 0] > 0.5).all()
+    torch.testing.assert_close(seen.mean(1), torch.full((200,), 0.8 / 3), atol=0.1, rtol=0)

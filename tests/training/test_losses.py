@@ -39,11 +39,19 @@ def test_rare_values_are_flipped_nearly_as_often_as_common_ones():
     assert 0.4 < removed / added < 2.5  # 0.05 if attributes were drawn evenly
 
 
-def test_hinge_losses_are_zero_only_beyond_the_margin():
+def test_the_hinge_is_zero_only_beyond_the_margin():
     far, near = torch.full((4, 2), 1.5), torch.full((4, 2), 0.5)
     assert losses.hinge_discriminator(far, -far).item() == 0
     assert losses.hinge_discriminator(near, -near).item() == pytest.approx(1.0)
-    assert losses.hinge_generator(far).item() == -1.5
+
+
+def test_patches_that_give_an_edit_away_weigh_most():
+    logits = torch.tensor([-4.0, 0.0, 4.0], requires_grad=True)
+    losses.non_saturating(logits).backward()
+    worst, even, best = (-3 * logits.grad).tolist()
+    assert worst == pytest.approx(0.98, abs=0.01)
+    assert even == pytest.approx(0.5)
+    assert best < 0.02
 
 
 def test_psnr_of_one_level_in_255():

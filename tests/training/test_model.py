@@ -115,7 +115,8 @@ def test_a_worst_case_is_worse_and_no_further_than_its_radius(opponent):
 
 
 def test_raw_and_residual_edits_answer_to_their_own_critic():
-    realness = torch.arange(24.0).view(4, 2, 3)
+    realness = torch.arange(36.0).view(6, 2, 3)
+    assert objective.raw_count(6) == 2
     assert torch.equal(objective.own_kind(realness), torch.cat([realness[:2, 0], realness[2:, 1]]))
 
 
