@@ -73,7 +73,21 @@ def bundle(painted, tmp_path_factory) -> bundles.Bundle:
             ],
         ),
         (export, ["attach", "--bundle", str(directory), "--evaluation", str(work / "found" / "evaluation.json")]),
-        (training, ["figures", *data, "--bundle", str(directory), "--out", str(work / "figures"), "--faces", "2"]),
+        (
+            training,
+            [
+                "figures",
+                *data,
+                "--bundle",
+                str(directory),
+                "--out",
+                str(work / "figures"),
+                "--faces",
+                "2",
+                "--beside",
+                str(directory),
+            ],
+        ),
     ]
     for command, words in commands:
         assert command(words) == 0, words
@@ -178,6 +192,7 @@ def test_every_figure_is_drawn(bundle):
         "edits-generated.png",
         "edits-raw.png",
         "edits-residual.png",
+        "operating-points.png",
         "reconstructions.png",
         "samples.png",
         "sweep.png",

@@ -163,6 +163,12 @@ def draw(arguments: argparse.Namespace) -> int:
     graphs = evaluation.BundleGraphs(bundle)
     for path in figures.draw_all(graphs, manifest, faces, arguments.out, arguments.seed):
         print(path)
+    if arguments.beside:
+        points = [bundle, *map(bundles.load, arguments.beside)]
+        drawn = figures.operating_points([(evaluation.BundleGraphs(b), b.manifest) for b in points], arguments.seed)
+        path = arguments.out / "operating-points.png"
+        drawn.save(path)
+        print(path)
     return 0
 
 
@@ -225,6 +231,9 @@ def parser() -> argparse.ArgumentParser:
 
     command = add("figures", draw, data_required=False)
     command.add_argument("--bundle", type=Path, required=True)
+    command.add_argument(
+        "--beside", type=Path, action="append", default=[], help="another bundle, to compare generated faces with"
+    )
     command.add_argument("--faces", type=int, default=8)
     command.add_argument("--seed", type=int, default=5, help="of the generated faces")
     command.add_argument("--out", type=Path, required=True)

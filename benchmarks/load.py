@@ -1,0 +1,156 @@
+"""A closed-loop HTTP load generator: so many connections, each with one request under way at any time.
+
+Responses are parsed by httptools (C) in one asyncio process, so that the generator stays far below a core; `ceiling`
+measures how far, against a server that does nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import httptools
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP/1.1 request as bytes, keep-alive, and how many images its answer stands for."""
+
+    payload: bytes
+    images: int = 1
+
+    @staticmethod
+    def post(
+        path: str, content_type: str, body: bytes, headers: dict[str, str] | None = None, images: int = 1
+    ) -> Request:
+        lines = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Type: {content_type}"]
+        lines += [f"Content-Length: {len(body)}", *(f"{name}: {value}" for name, value in (headers or {}).items())]
+        return Request("\r\n".join(lines).encode() + b"\r\n\r\n" + body, images)
+
+
+@dataclass
+class Outcome:
+    """What came back between `begin` and `end`: milliseconds of each answer by status, and images of those with 200."""
+
+    seconds: float = 0.0
+    images: int = 0
+    statuses: Counter[int] = field(default_factory=Counter)
+    milliseconds: dict[int, list[float]] = field(default_factory=dict)
+
+    def add(self, status: int, seconds: float, images: int) -> None:
+        self.statuses[status] += 1
+        self.milliseconds.setdefault(status, []).append(1000 * seconds)
+        if status == 200:
+            self.images += images
+
+    @property
+    def throughput(self) -> float:
+        """Images a second, of answers with 200."""
+        return self.images / self.seconds
+
+    def percentile(self, share: float, status: int = 200) -> float:
+        """Milliseconds within which that share, 0 to 100, of the answers with `status` came; NaN without any."""
+        values = self.milliseconds.get(status)
+        return float(np.percentile(values, share)) if values else float("nan")
+
+
+class _Connection(asyncio.Protocol):
+    """One connection, one request at a time."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._answer: asyncio.Future[int] | None = None
+
+    def ask(self, payload: bytes) -> asyncio.Future[int]:
+        """Send a request; the future is its status, or ConnectionError."""
+        self._answer = asyncio.get_running_loop().create_future()
+        if self._transport is None or self._transport.is_closing():
+            self._answer.set_exception(ConnectionError("closed"))
+        else:
+            self._transport.write(payload)
+        return self._answer
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed_data(data)
+
+    def on_message_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if not self._parser.should_keep_alive():
+            self.close()
+        self._parser = httptools.HttpResponseParser(self)
+        if self._answer and not self._answer.done():
+            self._answer.set_result(status)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answer and not self._answer.done():
+            self._answer.set_exception(exc or ConnectionError("the server closed the connection"))
+
+
+async def press(
+    port: int, requests: Iterable[Request], concurrency: int, seconds: float, warm_up: float = 1.0
+) -> Outcome:
+    """Keep `concurrency` requests under way for `warm_up` + `seconds` seconds, going round `requests`.
+
+    Answers count that began and ended after the warm-up. A connection that breaks counts as status 0 and is reopened.
+    """
+    loop, outcome = asyncio.get_running_loop(), Outcome()
+    supply: Iterator[Request] = itertools.cycle(requests)
+    begin = time.perf_counter() + warm_up
+    end = begin + seconds
+
+    async def worker() -> None:
+        connection: _Connection | None = None
+        while (started := time.perf_counter()) < end:
+            request = next(supply)
+            try:
+                if connection is None:
+                    _, connection = await loop.create_connection(_Connection, "127.0.0.1", port)
+                status = await connection.ask(request.payload)
+            except (ConnectionError, OSError, httptools.HttpParserError):
+                status, connection = 0, None
+                await asyncio.sleep(0.01)
+            now = time.perf_counter()
+            if started >= begin and now <= end:
+                outcome.add(status, now - started, request.images)
+        if connection is not None:
+            connection.close()
+
+    await asyncio.gather(*(worker() for _ in range(concurrency)))
+    outcome.seconds = seconds
+    return outcome
+
+
+class _Nothing(asyncio.Protocol):
+    """A server that answers each request at once with 6,000 bytes."""
+
+    _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 6000\r\n\r\n" + bytes(6000)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        self._transport, self._parser = transport, httptools.HttpRequestParser(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed_data(data)
+
+    def on_message_complete(self) -> None:
+        self._transport.write(self._ANSWER)
+
+
+async def ceiling(requests: list[Request], concurrency: int, seconds: float) -> float:
+    """Answers a second of a server that does nothing, in this same thread: what the generator itself can do."""
+    server = await asyncio.get_running_loop().create_server(_Nothing, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        return (await press(port, requests, concurrency, seconds, warm_up=0.2)).throughput
