@@ -34,6 +34,7 @@ format: $(DEV_READY)
 
 bench: $(DEV_READY)
 	$(BIN)/python -m benchmarks.graphs
+	$(BIN)/python -m benchmarks.serving --prepare
 
 # From pictures to an evaluated bundle: DATA is a directory in CelebA's layout. Takes hours on a CPU; a stopped run goes on.
 train: $(DEV_READY)

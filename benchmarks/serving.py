@@ -1,0 +1,254 @@
+"""python -m benchmarks.serving: Facet beside its peers, all serving the same bundle, under the same load.
+
+Servers take turns (A B ... A B ...): each is started, pressed with every workload at every concurrency, and stopped.
+Medians over the rounds are reported, since machines are shared and noisy. Peers with requirements of their own
+(benchmarks/peers/NAME.txt) get an environment of their own, which `--prepare` makes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import json
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+from PIL import Image
+
+from benchmarks.load import Outcome, Request, ceiling, press
+
+ROOT = Path(__file__).parents[1]
+PEERS = ROOT / "benchmarks" / "peers"
+ENVIRONMENTS = ROOT / ".bench"
+CONCURRENCIES = (1, 8, 64)
+_VARIETY = 64  # different requests in a workload, so that nothing can be answered from memory
+
+
+@dataclass(frozen=True)
+class Server:
+    """How to start one server; `{python}`, `{bundle}`, `{bundles}` and `{port}` stand in the command."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: dict[str, str]
+    requirements: Path | None = None  # None: the environment this runs in
+
+    @property
+    def python(self) -> str:
+        return str(ENVIRONMENTS / self.name / "bin" / "python") if self.requirements else sys.executable
+
+    def arguments(self, bundle: Path, port: int) -> list[str]:
+        places = {"python": self.python, "bundle": str(bundle), "bundles": str(bundle.parent), "port": str(port)}
+        return [part.format(**places) for part in self.command]
+
+
+def servers() -> dict[str, Server]:
+    """Facet, and every peer that benchmarks/peers knows, by name."""
+    facet = Server(
+        "facet",
+        ("{python}", "-m", "service"),
+        {"FACET_BUNDLES": "{bundles}", "FACET_PORT": "{port}", "FACET_LOG_LEVEL": "warning"},
+    )
+    plain = Server("plain", ("{python}", str(PEERS / "plain.py"), "{bundle}", "{port}"), {})
+    found = [facet, plain]
+    for script in sorted(PEERS.glob("*.py")):
+        requirements = script.with_suffix(".txt")
+        if requirements.is_file():
+            found.append(
+                Server(script.stem, ("{python}", str(script), "{bundle}", "{port}"), {}, requirements=requirements)
+            )
+    return {server.name: server for server in found}
+
+
+def workloads(manifest: dict) -> dict[str, list[Request]]:
+    """Requests by workload: a generated PNG, an edited JPEG of CelebA's size, and both in turn."""
+    rng = np.random.default_rng(0)
+    names = [attribute["name"] for attribute in manifest["attributes"]]
+    width, height = manifest["frame"]["aligned_size"]
+    generate, edit = [], []
+    for number in range(_VARIETY):
+        asked = {names[number % len(names)]: 1.0}
+        body = json.dumps({"attributes": asked, "seed": number}).encode()
+        accept = {"Accept": "image/png"}
+        generate.append(Request.post("/v1/generate", "application/json", body, accept))
+        query = urllib.parse.urlencode({"attributes": json.dumps(asked)})
+        edit.append(Request.post(f"/v1/edit?{query}", "image/jpeg", _jpeg(rng, width, height), accept))
+    mixed = [request for pair in zip(generate, edit, strict=True) for request in pair]
+    return {"generate": generate, "edit": edit, "mixed": mixed}
+
+
+def _jpeg(rng: np.random.Generator, width: int, height: int) -> bytes:
+    """A picture with about as much detail as a portrait, some 10 kB."""
+    coarse = rng.integers(0, 256, (height // 12, width // 12, 3), dtype=np.uint8)
+    picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    noisy = np.asarray(picture, dtype=np.int16) + rng.integers(-6, 7, (height, width, 3))
+    buffer = io.BytesIO()
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+@contextmanager
+def running(server: Server, bundle: Path) -> Iterator[tuple[int, psutil.Process]]:
+    """The server on a free port, ready; stopped afterwards with all its children."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    places = {"bundles": str(bundle.parent), "bundle": str(bundle), "port": str(port)}
+    environment = {**os.environ, **{name: value.format(**places) for name, value in server.environment.items()}}
+    process = psutil.Popen(server.arguments(bundle, port), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not _answers(port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{server.name} did not start")
+            time.sleep(0.1)
+        yield port, process
+    finally:
+        family = [process, *process.children(recursive=True)]
+        process.terminate()
+        _, alive = psutil.wait_procs(family, timeout=10)
+        for each in alive:
+            each.kill()
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as response:
+            return response.status == 200
+    except urllib.error.HTTPError as error:
+        return error.code == 404  # it listens, and has no such path
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One server, workload and concurrency in one round."""
+
+    throughput: float  # images/s
+    p50: float  # ms
+    p99: float  # ms
+    failures: int
+    cpu_milliseconds: float  # of the server's processes, an image
+    memory_megabytes: float  # resident, of the server's processes, afterwards
+
+
+def measure(port: int, process: psutil.Process, requests: list[Request], concurrency: int, seconds: float) -> Sample:
+    """Press a running server."""
+    before = _cpu_seconds(process)
+    outcome: Outcome = asyncio.run(press(port, requests, concurrency, seconds))
+    spent = _cpu_seconds(process) - before
+    # The CPU time covers the warm-up second too, so it is taken per image of the whole time at the same rate.
+    images = outcome.throughput * (seconds + 1.0)
+    return Sample(
+        throughput=outcome.throughput,
+        p50=outcome.percentile(50),
+        p99=outcome.percentile(99),
+        failures=sum(count for status, count in outcome.statuses.items() if status != 200),
+        cpu_milliseconds=1000 * spent / images if images else float("nan"),
+        memory_megabytes=sum(p.memory_info().rss for p in _family(process)) / 1e6,
+    )
+
+
+def _family(process: psutil.Process) -> list[psutil.Process]:
+    return [process, *process.children(recursive=True)]
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    return sum(sum(p.cpu_times()[:2]) for p in _family(process))
+
+
+def prepare(server: Server) -> None:
+    """Make the environment of a peer."""
+    if server.requirements is None:
+        return
+    directory = ENVIRONMENTS / server.name
+    if not (directory / "bin" / "python").exists():
+        subprocess.run([sys.executable, "-m", "venv", str(directory)], check=True)
+    subprocess.run([server.python, "-m", "pip", "install", "--quiet", "-r", str(server.requirements)], check=True)
+
+
+def report(samples: dict[tuple[str, str, int], list[Sample]], limits: list[str]) -> str:
+    """Medians as Markdown, best throughput first."""
+    lines = []
+    for workload, concurrency in dict.fromkeys((workload, concurrency) for _, workload, concurrency in samples):
+        rows = {}
+        for (name, w, c), found in samples.items():
+            if (w, c) == (workload, concurrency):
+                rows[name] = {key: statistics.median(getattr(s, key) for s in found) for key in Sample.__annotations__}
+        facet = rows["facet"]["throughput"] if "facet" in rows else float("nan")
+        lines += [
+            f"### {workload}, concurrency {concurrency}",
+            "",
+            "| server | images/s | Facet does | p50 ms | p99 ms | CPU ms an image | memory MB | failures |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+        for name, row in sorted(rows.items(), key=lambda item: -item[1]["throughput"]):
+            ratio = facet / row["throughput"] if row["throughput"] else float("nan")
+            lines.append(
+                f"| {name} | {row['throughput']:.0f} | {ratio:.2f}x | {row['p50']:.1f} | {row['p99']:.1f} "
+                f"| {row['cpu_milliseconds']:.2f} | {row['memory_megabytes']:.0f} | {row['failures']:.0f} |"
+            )
+        lines.append("")
+    return "\n".join([*limits, "", *lines])
+
+
+def main() -> int:
+    """Run the comparison and write benchmarks/results/serving.{json,md}."""
+    known = servers()
+    arguments = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
+    arguments.add_argument("--bundle", type=Path, default=ROOT / "bundles" / "celeba64")
+    arguments.add_argument("--servers", nargs="+", choices=known, default=list(known))
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--seconds", type=float, default=5.0)
+    arguments.add_argument("--concurrency", type=int, nargs="+", default=list(CONCURRENCIES))
+    arguments.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+    arguments.add_argument("--prepare", action="store_true", help="make the peers' environments first")
+    asked = arguments.parse_args()
+    chosen = [known[name] for name in asked.servers]
+    if asked.prepare:
+        for server in chosen:
+            prepare(server)
+    loads = workloads(json.loads((asked.bundle / "manifest.json").read_text()))
+    samples: dict[tuple[str, str, int], list[Sample]] = {}
+    for number in range(asked.rounds):
+        for server in chosen:
+            with running(server, asked.bundle.resolve()) as (port, process):
+                for workload, requests in loads.items():
+                    for concurrency in asked.concurrency:
+                        sample = measure(port, process, requests, concurrency, asked.seconds)
+                        samples.setdefault((server.name, workload, concurrency), []).append(sample)
+                        print(f"round {number + 1}: {server.name} {workload} at {concurrency}: {sample}", flush=True)
+    most = asyncio.run(ceiling(loads["generate"], max(asked.concurrency), 2.0))
+    facts = [
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; "
+        f"bundle {asked.bundle.name}; medians of {asked.rounds} rounds of {asked.seconds:g} s.",
+        f"The load generator alone, against a server that does nothing in the same thread: {most:.0f} answers/s.",
+    ]
+    asked.out.mkdir(parents=True, exist_ok=True)
+    listed = [
+        {"server": name, "workload": w, "concurrency": c, "rounds": [vars(s) for s in found]}
+        for (name, w, c), found in samples.items()
+    ]
+    (asked.out / "serving.json").write_text(json.dumps({"machine": facts, "samples": listed}, indent=1) + "\n")
+    (asked.out / "serving.md").write_text("# Serving\n\n" + report(samples, facts))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
