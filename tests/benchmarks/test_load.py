@@ -1,0 +1,103 @@
+"""The load generator counts what a server really answered."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+
+from benchmarks.load import Outcome, Request, ceiling, press
+
+GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+BUSY = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n"
+LAST = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
+REQUEST = Request.post("/v1/generate", "application/json", b"{}", {"Accept": "image/png"}, images=3)
+
+
+class Scripted:
+    """A server that goes round its answers; None closes the connection instead. It keeps what it was sent."""
+
+    def __init__(self, *answers: bytes | None) -> None:
+        self.answers, self.seen, self.connections = itertools.cycle(answers), [], 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = next(int(line[16:]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length: "))
+                self.seen.append((head, await reader.readexactly(length)))
+                answer = next(self.answers)
+                if answer is not None:
+                    writer.write(answer)
+                if answer is None or b"Connection: close" in answer:
+                    break
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+def pressed(server: Scripted, concurrency: int = 2) -> Outcome:
+    async def story() -> Outcome:
+        listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+        async with listening:
+            port = listening.sockets[0].getsockname()[1]
+            return await press(port, [REQUEST], concurrency, seconds=0.3, warm_up=0.0)
+
+    return asyncio.run(story())
+
+
+def test_a_request_arrives_as_it_was_made():
+    server = Scripted(GOOD)
+    pressed(server)
+    head, body = server.seen[0]
+    assert head.startswith(b"POST /v1/generate HTTP/1.1\r\n")
+    assert b"Content-Type: application/json\r\n" in head
+    assert b"Accept: image/png\r\n" in head
+    assert body == b"{}"
+
+
+def test_every_connection_has_one_request_under_way_and_is_kept():
+    server = Scripted(GOOD, CHUNKED)
+    outcome = pressed(server, concurrency=3)
+    assert server.connections == 3
+    assert set(outcome.statuses) == {200}
+    assert len(server.seen) - 3 <= outcome.statuses[200] <= len(server.seen)
+    assert outcome.images == 3 * outcome.statuses[200]
+    assert outcome.throughput == outcome.images / 0.3
+
+
+def test_refusals_are_counted_apart_and_are_no_throughput():
+    outcome = pressed(Scripted(GOOD, BUSY), concurrency=1)
+    assert abs(outcome.statuses[200] - outcome.statuses[429]) <= 1
+    assert outcome.images == 3 * outcome.statuses[200]
+    assert len(outcome.milliseconds[429]) == outcome.statuses[429]
+
+
+def test_a_connection_that_breaks_is_counted_and_opened_again():
+    server = Scripted(GOOD, None, LAST)
+    outcome = pressed(server, concurrency=1)
+    assert outcome.statuses[0] >= 1
+    assert outcome.statuses[200] > outcome.statuses[0]
+    assert server.connections > 2
+
+
+def test_nobody_there_is_no_throughput():
+    outcome = asyncio.run(press(9, [REQUEST], 1, seconds=0.1, warm_up=0.0))
+    assert outcome.throughput == 0
+    assert set(outcome.statuses) == {0}
+
+
+def test_percentiles_are_of_one_status():
+    outcome = Outcome(seconds=1.0)
+    for number in range(1, 101):
+        outcome.add(200, number / 1000, images=1)
+    outcome.add(429, 5.0, images=1)
+    assert 50 <= outcome.percentile(50) <= 51
+    assert outcome.percentile(50, status=429) == 5000
+    assert math.isnan(outcome.percentile(50, status=503))
+
+
+def test_the_generator_itself_is_measured():
+    assert asyncio.run(ceiling([REQUEST], concurrency=4, seconds=0.1)) > 0
