@@ -30,6 +30,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
+from benchmarks import limit
 from benchmarks.load import Outcome, Request, ceiling, press
 
 ROOT = Path(__file__).parents[1]
@@ -75,25 +76,24 @@ def servers() -> dict[str, Server]:
     return {server.name: server for server in found}
 
 
-def workloads(manifest: dict) -> dict[str, list[Request]]:
-    """Requests by workload: a generated PNG, an edited JPEG of CelebA's size, and both in turn."""
-    rng = np.random.default_rng(0)
+def workloads(manifest: dict, pictures: list[bytes]) -> dict[str, list[Request]]:
+    """Requests by workload: a generated PNG, an edited JPEG, and both in turn."""
     names = [attribute["name"] for attribute in manifest["attributes"]]
-    width, height = manifest["frame"]["aligned_size"]
     generate, edit = [], []
-    for number in range(_VARIETY):
+    for number, picture in enumerate(pictures):
         asked = {names[number % len(names)]: 1.0}
         body = json.dumps({"attributes": asked, "seed": number}).encode()
         accept = {"Accept": "image/png"}
         generate.append(Request.post("/v1/generate", "application/json", body, accept))
         query = urllib.parse.urlencode({"attributes": json.dumps(asked)})
-        edit.append(Request.post(f"/v1/edit?{query}", "image/jpeg", _jpeg(rng, width, height), accept))
+        edit.append(Request.post(f"/v1/edit?{query}", "image/jpeg", picture, accept))
     mixed = [request for pair in zip(generate, edit, strict=True) for request in pair]
     return {"generate": generate, "edit": edit, "mixed": mixed}
 
 
-def _jpeg(rng: np.random.Generator, width: int, height: int) -> bytes:
-    """A picture with about as much detail as a portrait, some 10 kB."""
+def portrait(seed: int, width: int, height: int) -> bytes:
+    """A JPEG of about as much detail as a portrait, some 10 kB."""
+    rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (height // 12, width // 12, 3), dtype=np.uint8)
     picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
     noisy = np.asarray(picture, dtype=np.int16) + rng.integers(-6, 7, (height, width, 3))
@@ -183,7 +183,7 @@ def prepare(server: Server) -> None:
     subprocess.run([server.python, "-m", "pip", "install", "--quiet", "-r", str(server.requirements)], check=True)
 
 
-def report(samples: dict[tuple[str, str, int], list[Sample]], limits: list[str]) -> str:
+def report(samples: dict[tuple[str, str, int], list[Sample]], facts: list[str]) -> str:
     """Medians as Markdown, best throughput first."""
     lines = []
     for workload, concurrency in dict.fromkeys((workload, concurrency) for _, workload, concurrency in samples):
@@ -205,7 +205,7 @@ def report(samples: dict[tuple[str, str, int], list[Sample]], limits: list[str])
                 f"| {row['cpu_milliseconds']:.2f} | {row['memory_megabytes']:.0f} | {row['failures']:.0f} |"
             )
         lines.append("")
-    return "\n".join([*limits, "", *lines])
+    return "\n".join([*(f"- {fact}" for fact in facts), "", *lines])
 
 
 def main() -> int:
@@ -224,9 +224,14 @@ def main() -> int:
     if asked.prepare:
         for server in chosen:
             prepare(server)
-    loads = workloads(json.loads((asked.bundle / "manifest.json").read_text()))
+    manifest = json.loads((asked.bundle / "manifest.json").read_text())
+    pictures = [portrait(seed, *manifest["frame"]["aligned_size"]) for seed in range(_VARIETY)]
+    loads = workloads(manifest, pictures)
+    limits: dict[str, list[float]] = {}
     samples: dict[tuple[str, str, int], list[Sample]] = {}
     for number in range(asked.rounds):
+        for name, most in limit.limits(asked.bundle, pictures, asked.seconds / 4).items():
+            limits.setdefault(name, []).append(most)
         for server in chosen:
             with running(server, asked.bundle.resolve()) as (port, process):
                 for workload, requests in loads.items():
@@ -234,18 +239,24 @@ def main() -> int:
                         sample = measure(port, process, requests, concurrency, asked.seconds)
                         samples.setdefault((server.name, workload, concurrency), []).append(sample)
                         print(f"round {number + 1}: {server.name} {workload} at {concurrency}: {sample}", flush=True)
-    most = asyncio.run(ceiling(loads["generate"], max(asked.concurrency), 2.0))
+    fastest = asyncio.run(ceiling(loads["generate"], max(asked.concurrency), 2.0))
     facts = [
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; "
         f"bundle {asked.bundle.name}; medians of {asked.rounds} rounds of {asked.seconds:g} s.",
-        f"The load generator alone, against a server that does nothing in the same thread: {most:.0f} answers/s.",
+        f"The load generator alone, against a server that does nothing in the same thread: {fastest:.0f} answers/s.",
+    ]
+    facts += [
+        f"The limit for {name}, graphs and codecs in one process without HTTP: {statistics.median(found):.0f} images/s."
+        for name, found in limits.items()
     ]
     asked.out.mkdir(parents=True, exist_ok=True)
     listed = [
         {"server": name, "workload": w, "concurrency": c, "rounds": [vars(s) for s in found]}
         for (name, w, c), found in samples.items()
     ]
-    (asked.out / "serving.json").write_text(json.dumps({"machine": facts, "samples": listed}, indent=1) + "\n")
+    (asked.out / "serving.json").write_text(
+        json.dumps({"machine": facts, "limits": limits, "samples": listed}, indent=1) + "\n"
+    )
     (asked.out / "serving.md").write_text("# Serving\n\n" + report(samples, facts))
     return 0
 
