@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from training import erasure
 from training.evaluation import Faces, encode_unknown, judge_edits
 from training.judge import Judge
 from training.model import ConditionalVAE
@@ -55,21 +56,11 @@ class TorchGraphs:
 
 
 def erase(model: ConditionalVAE, pixels: np.ndarray) -> None:
-    """Take out of the latents of uint8 [N, S, S, 3] what a linear function of the estimates still explains.
-
-    The KL term drives W towards this regression and does not quite arrive; here it is fitted once, in closed form
-    (Belrose et al. 2023). The decoder gets back, by V and c, what the encoder takes off, so reconstructions stay.
-    """
-    graphs, count = TorchGraphs(model), len(model.gain)
+    """Erase once more, on every training picture uint8 [N, S, S, 3]; gains return to 1."""
     model.gain.fill_(1.0)
-    latent, _, shown = graphs.posterior(pixels, np.full((len(pixels), count), np.nan, dtype=np.float32))
-    design = np.column_stack([shown, np.ones(len(shown))]).astype(np.float64)
-    found, *_ = np.linalg.lstsq(design, latent.astype(np.float64), rcond=None)  # [K + 1, Z]
-    weight, bias = (torch.from_numpy(part).to(graphs.device) for part in (found[:-1].T.copy(), found[-1]))
-    with torch.no_grad():
-        for layer in (model.prior, model.shift):
-            layer.weight += weight
-            layer.bias += bias
+    unknown = np.full((len(pixels), len(model.gain)), np.nan, dtype=np.float32)
+    latent, _, shown = TorchGraphs(model).posterior(pixels, unknown)
+    erasure.move(model, *erasure.regress(torch.from_numpy(latent), torch.from_numpy(shown)))
 
 
 def calibrate(

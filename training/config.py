@@ -66,7 +66,7 @@ class DataConfig(_Section):
 
 
 class ModelConfig(_Section):
-    latent_size: int = Field(default=128, ge=1)
+    latent_size: int = Field(default=256, ge=1)
     encoder_channels: list[int] = Field(default=[32, 64, 128, 256], min_length=2)
     decoder_channels: list[int] = Field(default=[256, 160, 96, 32], min_length=2)
     condition_size: int = Field(default=128, ge=1, description="width of the vector that FiLM layers read")
@@ -82,13 +82,13 @@ class LossConfig(_Section):
     beta: float = Field(default=1.0, ge=0, description="KL weight relative to the calibrated likelihood")
     kl_warmup_steps: int = Field(default=500, ge=0)
     estimate: float = Field(default=0.05, ge=0, description="encoder's own attribute estimates")
-    edit: float = Field(default=0.6, ge=0, description="edited attributes, as the classifier sees them")
-    keep: float = Field(default=1.5, ge=0, description="attributes the edit should leave alone")
+    edit: float = Field(default=0.9, ge=0, description="edited attributes, as the classifier sees them")
+    keep: float = Field(default=2.0, ge=0, description="attributes the edit should leave alone")
     change: float = Field(default=0.4, ge=0, description="mean absolute change of an edit, so that it stays local")
-    adversarial: float = Field(default=0.45, ge=0, description="edits that look real to the critic")
+    adversarial: float = Field(default=0.3, ge=0, description="edits that look real to the critic")
     robustness: float = Field(default=1.5, ge=0, description="L2 radius of worst cases the classifier learns from")
     slope: float = Field(default=1.0, ge=0, description="R1 penalty on the critic")
-    edit_warmup_steps: int = Field(default=1500, ge=0, description="steps over which the edit terms ramp up")
+    edit_warmup_steps: int = Field(default=2000, ge=0, description="steps over which the edit terms ramp up")
 
 
 class TrainConfig(_Section):
@@ -101,6 +101,7 @@ class TrainConfig(_Section):
     warmup_steps: int = Field(default=300, ge=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     gradient_clip: float = Field(default=1.0, gt=0)
+    erase: bool = Field(default=True, description="erase attributes from latents after every epoch")
     ema_decay: float = Field(default=0.9995, ge=0, lt=1)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     validate_every: int = Field(default=2, ge=1, description="epochs between validations and sample grids")

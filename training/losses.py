@@ -34,8 +34,30 @@ def attribute_loss(logits: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
     Each picture's terms are averaged by `weight` f32 [N, K], then the pictures are averaged. A picture without
     weight contributes zero.
     """
-    loss = F.binary_cross_entropy_with_logits(logits, 0.5 * (targets + 1.0), reduction="none")
+    loss = attribute_errors(logits, targets)
     return ((loss * weight).sum(1) / weight.sum(1).clamp(min=1.0)).mean()
+
+
+def attribute_errors(logits: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross-entropy of `logits` against `targets` in -1..1, entry by entry; f32 [N, K]."""
+    return F.binary_cross_entropy_with_logits(logits, 0.5 * (targets + 1.0), reduction="none")
+
+
+def balanced_attribute_loss(logits: Tensor, labels: Tensor, frequencies: Tensor) -> Tensor:
+    """Cross-entropy in which both values of an attribute weigh about the same, however rare one of them is.
+
+    `logits` f32 [N, K] are those of the true `frequencies` f32 [K]. They are trained as the logits of a balanced world,
+    shifted by the difference of the two worlds' prior log-odds (logit adjustment, Menon et al. 2021): without that,
+    "never" is a fair answer to a question about one face in fifty, and nothing can be learned from who gives it.
+    """
+    present, absent = _balancing_weights(frequencies)  # 2 x [K]
+    weight = torch.where(labels > 0, present, absent)  # [N, K]
+    return (weight * attribute_errors(logits + (present / absent).log(), labels)).mean()
+
+
+def _balancing_weights(frequencies: Tensor) -> tuple[Tensor, Tensor]:
+    """What a present and what an absent attribute weigh, f32 [K] each: 0.5 over its share, bounded."""
+    return tuple((0.5 / share.clamp(min=0.01)).clamp(max=10.0) for share in (frequencies, 1.0 - frequencies))
 
 
 def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
@@ -61,12 +83,13 @@ def ramp(step: int, steps: int) -> float:
     return 1.0 if steps == 0 else min(1.0, (step + 1) / steps)
 
 
-def flip_probabilities(frequencies: Tensor, labels: Tensor) -> Tensor:
+def flip_probabilities(frequencies: Tensor, labels: Tensor, difficulty: Tensor) -> Tensor:
     """Which single attribute to invert: f32 [N, K], rows sum to 1.
 
     `frequencies` f32 [K] are the shares of +1 in the data. An attribute is drawn in inverse proportion to how
-    common its present value is, so that over the data adding and removing come out far more even than labels are.
+    common its present value is, so that over the data adding and removing come out far more even than labels are;
+    and in proportion to `difficulty` f32 [N, K], above 0.
     """
     share = torch.where(labels > 0, frequencies, 1.0 - frequencies).clamp(min=0.01)  # [N, K]
-    odds = 1.0 / share
+    odds = difficulty / share
     return odds / odds.sum(dim=1, keepdim=True)

@@ -8,7 +8,10 @@ there the opponent can only look at the edit itself.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,11 +44,10 @@ class Draws:
     generator: torch.Generator  # for augmentations
 
     @staticmethod
-    def make(labels: Tensor, frequencies: Tensor, latent_size: int, seed: int) -> Draws:
-        """`labels` f32 [N, K] and `frequencies` f32 [K] on the CPU; the same seed gives the same draws."""
+    def make(odds: Tensor, latent_size: int, seed: int) -> Draws:
+        """`odds` f32 [N, K] of inverting each attribute, on the CPU; the same seed gives the same draws."""
         generator = torch.Generator().manual_seed(seed)
-        count, attribute_count = labels.shape
-        odds = losses.flip_probabilities(frequencies, labels)
+        count, attribute_count = odds.shape
         first = torch.multinomial(odds, 1, generator=generator)
         second = torch.multinomial(odds, 1, generator=generator)
         second = torch.where(torch.rand(count, 1, generator=generator) < _SECOND_FLIP_PROBABILITY, second, first)
@@ -67,6 +69,13 @@ class Draws:
         return Draws(*moved, generator=generator)
 
 
+class Edits(NamedTuple):
+    """`pictures` f32 [N, 3, S, S] as the opponent should see them, and the `logits` f32 [N, K] it gave this time."""
+
+    pictures: Tensor
+    logits: Tensor
+
+
 def model_loss(
     model: ConditionalVAE,
     opponent: Opponent,
@@ -76,8 +85,8 @@ def model_loss(
     exclusion: Tensor,
     config: Config,
     step: int,
-) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-    """The model's loss in nats per pixel value, its parts for logging, and the edits to show the opponent.
+) -> tuple[Tensor, dict[str, Tensor], Edits]:
+    """The model's loss in nats per pixel value, its parts for logging, and the edits.
 
     `image` f32 [N, 3, S, S] in -1..1, `labels` f32 [N, K] in {-1, +1}, `exclusion` bool [K, K].
     """
@@ -125,7 +134,7 @@ def model_loss(
         + edit_ramp * weights.change * parts["change"]
         + edit_ramp * weights.adversarial * parts["adversarial"]
     )
-    return total, {**parts, "mse": mse}, pictures.detach()
+    return total, {**parts, "mse": mse}, Edits(pictures.detach(), logits.detach())
 
 
 def raw_count(count: int) -> int:
@@ -140,32 +149,38 @@ def own_kind(realness: Tensor) -> Tensor:
 
 
 def opponent_loss(
-    opponent: Opponent, image: Tensor, labels: Tensor, edits: Tensor, generator: torch.Generator, config: Config
+    opponent: Opponent,
+    image: Tensor,
+    labels: Tensor,
+    frequencies: Tensor,
+    edits: Tensor,
+    generator: torch.Generator,
+    config: Config,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The critic's loss, real from edited (hinge, with R1), and the classifier's, attributes of real pictures.
 
-    `edits` f32 [N, 3, S, S] as model_loss gives them.
+    `frequencies` f32 [K] are the shares of +1 in the data, `edits` f32 [N, 3, S, S] the pictures of model_loss.
     """
     real, fake = augment(torch.cat([image, edits]), generator).chunk(2)
     realness, edited = opponent.critic(torch.cat([real, fake])).chunk(2)
-    hard = worst_case(opponent.classifier, degrade(real, generator), labels, config.loss.robustness)
+    lesson = partial(losses.balanced_attribute_loss, labels=labels, frequencies=frequencies)
+    hard = worst_case(opponent.classifier, degrade(real, generator), lesson, config.loss.robustness)
     parts = {
         "critic": losses.hinge_discriminator(realness, own_kind(edited)),
         "slope": slope(opponent.critic, real[: max(1, len(real) // 4)]),
-        "classifier": losses.attribute_loss(opponent.classifier(hard), labels, torch.ones_like(labels)),
+        "classifier": lesson(opponent.classifier(hard)),
     }
     return parts["critic"] + 0.5 * config.loss.slope * parts["slope"] + parts["classifier"], parts
 
 
-def worst_case(classifier: Classifier, image: Tensor, labels: Tensor, radius: float) -> Tensor:
-    """Pictures moved against their labels by up to `radius` (L2 over f32 [3, S, S]), in one gradient step.
+def worst_case(classifier: Classifier, image: Tensor, loss: Callable[[Tensor], Tensor], radius: float) -> Tensor:
+    """Pictures moved by up to `radius` (L2 over f32 [3, S, S]) to where their logits lose more, in one gradient step.
 
     A classifier that withstands this has gradients that look like the attribute itself (Tsipras et al. 2019), so an
     edit that follows them draws a feature and not a pattern that happens to score.
     """
     probe = image.detach().requires_grad_()
-    loss = losses.attribute_loss(classifier(probe), labels, torch.ones_like(labels))
-    (gradient,) = torch.autograd.grad(loss, probe)
+    (gradient,) = torch.autograd.grad(loss(classifier(probe)), probe)
     length = gradient.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None, None]
     # From none to all of the radius over the batch: untouched pictures stay part of the lesson.
     share = torch.linspace(0, 1, len(image), device=image.device)[:, None, None, None]

@@ -18,12 +18,14 @@ from tqdm import tqdm
 
 from service import images
 from training import attributes as attribute_rules
-from training import checkpoint, distributed, losses, objective
+from training import checkpoint, distributed, erasure, losses, objective
 from training.config import Config, ConfigError
 from training.dataset import FaceIndex, augmented
+from training.difficulty import Difficulty
 from training.model import ConditionalVAE, Opponent
 
 VALIDATION_PICTURES = 512
+ERASURE_PICTURES = 4096
 
 
 def to_model(pixels: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
@@ -39,10 +41,10 @@ def to_pixels(image: Tensor) -> np.ndarray:
 
 
 def fast_bf16(device: torch.device) -> bool:
-    """Whether bf16 beats fp32 there: on a CPU only with matrix instructions (AMX), as emulated bf16 is slower."""
+    """Whether bf16 beats fp32 there: on a CPU only with instructions of its own, as emulated bf16 is slower."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
-    return torch.cpu._is_amx_tile_supported()
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
 def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
@@ -98,6 +100,7 @@ class Trainer:
         self.opponent = Opponent(config.opponent.channels, size, count).to(**place)
         self.optimiser = self._optimiser(self.model, config.train.learning_rate)
         self.opponent_optimiser = self._optimiser(self.opponent, config.train.opponent_learning_rate)
+        self.difficulty = Difficulty(count)
         self.step = 0
         self.best_score = math.inf
         self._stop_requested = False
@@ -111,6 +114,7 @@ class Trainer:
         one would have done.
         """
         image, labels, draws = self._batch()
+        frequencies = self.frequencies.to(self.device)
         self._set_learning_rates()
         self.opponent.requires_grad_(False)
         with self._autocast():
@@ -121,9 +125,10 @@ class Trainer:
         self.opponent.requires_grad_(True)
         with self._autocast():
             opponent_total, opponent_parts = objective.opponent_loss(
-                self.opponent, image, labels, edits, draws.generator, self.config
+                self.opponent, image, labels, frequencies, edits.pictures, draws.generator, self.config
             )
         self._update(self.opponent, self.opponent_optimiser, opponent_total)
+        self.difficulty.update(labels, draws.flips & (draws.strength == 1), edits.logits)
         self._average_weights()
         self.step += 1
         scalars = {"loss": total, "gradient_norm": norm, **parts, "opponent_loss": opponent_total, **opponent_parts}
@@ -141,8 +146,8 @@ class Trainer:
         mine = slice(distributed.rank() * share, (distributed.rank() + 1) * share)
         batch = augmented(self.pixels, rows[mine], config.data.image_size, offsets[mine], mirrored[mine])
         labels = self.labels[torch.from_numpy(rows)]
-        seed = int(rng.integers(2**62))
-        draws = objective.Draws.make(labels, self.frequencies, config.model.latent_size, seed)
+        odds = losses.flip_probabilities(self.frequencies, labels, self.difficulty.of(labels))
+        draws = objective.Draws.make(odds, config.model.latent_size, seed=int(rng.integers(2**62)))
         return to_model(batch, self.device), labels[mine].to(self.device), draws.part(mine, self.device)
 
     def _update(self, module: torch.nn.Module, optimiser: torch.optim.Optimizer, loss: Tensor) -> Tensor:
@@ -161,6 +166,28 @@ class Trainer:
         decay = min(self.config.train.ema_decay, (1 + self.step) / (10 + self.step))
         average, current = self.ema.state_dict(), self.model.state_dict()  # buffers too: the prior moves with the rest
         torch._foreach_lerp_(list(average.values()), [current[name] for name in average], 1 - decay)
+
+    @torch.no_grad()
+    def _erase(self) -> None:
+        """Erase what the averaged model's latents tell linearly of the attributes, from it and from the trained one.
+
+        Done while training goes on, the decoder learns its edits on top of the step between the mean faces of both
+        values; done once at the end, that step is added to edits that were learned without it.
+        """
+        shift, size = self.config.data.shift, self.config.data.image_size
+        latents, attributes = [], []
+        for start in range(0, min(ERASURE_PICTURES, len(self.pixels)), self.config.train.batch_size):
+            rows = slice(start, start + self.config.train.batch_size)
+            image = to_model(self.pixels[rows, shift : shift + size, shift : shift + size], self.device)
+            with self._autocast():
+                found = self.ema.encode(
+                    image, torch.full((len(image), self.labels.shape[1]), torch.nan, device=self.device)
+                )
+            latents.append(found.mean.float())
+            attributes.append(found.attributes.float())
+        weight, bias = erasure.regress(torch.cat(latents), torch.cat(attributes))
+        for model in (self.model, self.ema):
+            erasure.move(model, distributed.average(weight), distributed.average(bias))
 
     def _optimiser(self, module: torch.nn.Module, rate: float) -> torch.optim.AdamW:
         return torch.optim.AdamW(
@@ -210,6 +237,8 @@ class Trainer:
                     self._report(writer, bar, scalars, rate)
                 epoch, place = divmod(self.step, self.steps_per_epoch)
                 ended = self.step == self.total_steps
+                if place == 0 and self.config.train.erase:
+                    self._erase()
                 if place == 0 and (ended or epoch % self.config.train.validate_every == 0):
                     self._validate_and_keep_best(writer, epoch)
                 due = time.monotonic() - saved_at > 60 * self.config.train.checkpoint_minutes
@@ -340,6 +369,7 @@ class Trainer:
             "opponent": self.opponent.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "opponent_optimiser": self.opponent_optimiser.state_dict(),
+            "difficulty": self.difficulty.disbelief,
             "step": self.step,
             "epochs": self.step / self.steps_per_epoch,
             "best_score": self.best_score,
@@ -363,6 +393,7 @@ class Trainer:
         self.opponent.load_state_dict(state["opponent"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.opponent_optimiser.load_state_dict(state["opponent_optimiser"])
+        self.difficulty.disbelief = state["difficulty"]
         self.step = state["step"]
         self.best_score = state["best_score"]
 

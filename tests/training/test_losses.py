@@ -33,10 +33,45 @@ def test_rare_values_are_flipped_nearly_as_often_as_common_ones():
     frequencies = torch.cat([torch.tensor([0.05]), torch.full((15,), 0.3)])
     generator = torch.Generator().manual_seed(0)
     labels = torch.where(torch.rand(100_000, 16, generator=generator) < frequencies, 1.0, -1.0)
-    odds = losses.flip_probabilities(frequencies, labels)
+    odds = losses.flip_probabilities(frequencies, labels, torch.ones_like(labels))
     torch.testing.assert_close(odds.sum(1), torch.ones(len(labels)))
     removed, added = odds[labels[:, 0] > 0, 0].sum(), odds[labels[:, 0] < 0, 0].sum()
     assert 0.4 < removed / added < 2.5  # 0.05 if attributes were drawn evenly
+
+
+def test_what_is_difficult_is_flipped_more_often():
+    labels = torch.tensor([[1.0, 1.0, -1.0]])
+    odds = losses.flip_probabilities(torch.full((3,), 0.5), labels, torch.tensor([[3.0, 1.0, 1.0]]))
+    torch.testing.assert_close(odds, torch.tensor([[0.6, 0.2, 0.2]]))
+
+
+def test_a_balanced_loss_still_learns_the_true_odds():
+    """The constant that answers a rare attribute best is its true log-odds, as without balancing."""
+    frequencies = torch.tensor([0.1, 0.7])
+    labels = torch.ones(1000, 2)
+    labels[100:, 0] = -1
+    labels[700:, 1] = -1
+    logits = torch.zeros(2, requires_grad=True)
+    optimiser = torch.optim.LBFGS([logits], max_iter=100)
+
+    def loss():
+        optimiser.zero_grad()
+        value = losses.balanced_attribute_loss(logits.expand(1000, 2), labels, frequencies)
+        value.backward()
+        return value
+
+    optimiser.step(loss)
+    torch.testing.assert_close(logits.detach(), torch.logit(frequencies), atol=1e-3, rtol=0)
+
+
+def test_in_a_balanced_loss_both_values_pull_alike():
+    logits = torch.full((1000, 1), math.log(0.1 / 0.9), requires_grad=True)
+    labels = torch.ones(1000, 1)
+    labels[100:] = -1
+    losses.balanced_attribute_loss(logits, labels, torch.tensor([0.1])).backward()
+    present, absent = logits.grad[:100].sum().item(), logits.grad[100:].sum().item()
+    assert present == pytest.approx(-absent)
+    assert logits.grad[0].item() == pytest.approx(-9 * logits.grad[-1].item(), rel=1e-4)
 
 
 def test_the_hinge_is_zero_only_beyond_the_margin():

@@ -40,11 +40,14 @@ def labels(count):
 
 def step(model, opponent):
     image, shown = torch.rand(16, 3, 32, 32) * 2 - 1, labels(16)
-    draws = objective.Draws.make(shown, torch.full((len(NAMES),), 0.5), CONFIG.model.latent_size, seed=3)
+    draws = objective.Draws.make(torch.ones_like(shown), CONFIG.model.latent_size, seed=3)
     draws = draws.part(slice(None), torch.device("cpu"))
     exclusion = exclusion_matrix(NAMES)
     total, _, edits = objective.model_loss(model, opponent, image, shown, draws, exclusion, CONFIG, step=10**6)
-    opponent_total, _ = objective.opponent_loss(opponent, image, shown, edits, draws.generator, CONFIG)
+    frequencies = torch.full((len(NAMES),), 0.5)
+    opponent_total, _ = objective.opponent_loss(
+        opponent, image, shown, frequencies, edits.pictures, draws.generator, CONFIG
+    )
     return total, opponent_total
 
 
@@ -103,7 +106,11 @@ def test_calibration_moves_edits_and_leaves_reconstructions_alone(model):
 
 def test_a_worst_case_is_worse_and_no_further_than_its_radius(opponent):
     image, shown = torch.rand(8, 3, 32, 32) * 2 - 1, labels(8)
-    moved = objective.worst_case(opponent.classifier, image, shown, radius=2.0)
+
+    def loss(logits):
+        return torch.nn.functional.softplus(-logits * shown).mean()
+
+    moved = objective.worst_case(opponent.classifier, image, loss, radius=2.0)
     distance = (moved - image).flatten(1).norm(dim=1)
     torch.testing.assert_close(distance, torch.linspace(0, 2.0, 8))
 
@@ -130,17 +137,14 @@ def test_the_slope_is_the_squared_gradient_of_the_critic():
 
 
 def test_draws_do_not_depend_on_who_takes_which_part():
-    shown = labels(8)
-    whole = objective.Draws.make(shown, torch.full((len(NAMES),), 0.5), 8, seed=5)
-    again = objective.Draws.make(shown, torch.full((len(NAMES),), 0.5), 8, seed=5)
+    whole, again = (objective.Draws.make(torch.ones(8, len(NAMES)), 8, seed=5) for _ in range(2))
     part = again.part(slice(4, 8), torch.device("cpu"))
     assert torch.equal(whole.noise[4:], part.noise)
     assert torch.equal(whole.flips[4:], part.flips)
 
 
 def test_partial_edits_ask_for_less(model, opponent):
-    shown = labels(64)
-    draws = objective.Draws.make(shown, torch.full((len(NAMES),), 0.5), 8, seed=0)
+    draws = objective.Draws.make(torch.ones(64, len(NAMES)), 8, seed=0)
     assert ((draws.strength > 0) & (draws.strength <= 1)).all()
     assert 0 < (draws.strength < 1).float().mean() < 0.6
     assert (draws.flips.sum(1) >= 1).all()

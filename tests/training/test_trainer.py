@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests import painter
-from training import checkpoint, config, dataset
+from training import checkpoint, config, dataset, erasure
 from training.trainer import Trainer, to_model, to_pixels
 
 OVERRIDES = ["train.epochs=3", "train.batch_size=8", "train.validate_every=1", "train.precision=fp32"]
@@ -46,6 +46,17 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(faces, tmp_path):
     assert losses(resumed, 4) == expected[6:]
     for ours, theirs in zip(resumed.ema.parameters(), straight.ema.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_an_epoch_ends_with_latents_that_tell_nothing_linearly(faces, tmp_path):
+    trainer = make(faces, tmp_path, "train.epochs=1")
+    assert trainer.fit()
+    centre = trainer.pixels[:, 1:-1, 1:-1]
+    unknown = torch.full((len(centre), trainer.labels.shape[1]), torch.nan)
+    found = trainer.ema.encode(to_model(centre), unknown)
+    weight, bias = erasure.regress(found.mean.detach(), found.attributes)
+    assert weight.abs().max() < 1e-4
+    assert bias.abs().max() < 1e-4
 
 
 def test_fit_writes_checkpoints_scalars_and_grids(faces, tmp_path):
@@ -201,4 +212,4 @@ def test_two_processes_train_like_one(faces, tmp_path):
     two = checkpoint.load(tmp_path / "two" / "last.pt")
     assert two["step"] == one.step
     for name, value in one.model.state_dict().items():
-        torch.testing.assert_close(two["model"][name], value, rtol=0.05, atol=5e-3, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(two["model"][name], value, rtol=0.05, atol=1e-2, msg=lambda m, n=name: f"{n}: {m}")
