@@ -26,7 +26,7 @@ class Difficulty:
         return _FLOOR + torch.where(labels > 0, self.disbelief[1], self.disbelief[0])
 
     def update(self, labels: Tensor, flips: Tensor, logits: Tensor) -> None:
-        """Learn from edits that invert what `flips` bool [N, K] marks and that the classifier gives `logits` f32 [N, K].
+        """Learn from edits that invert what `flips` bool [N, K] marks and look like `logits` f32 [N, K].
 
         Every process may bring edits of its own; all come to the same average.
         """
