@@ -19,11 +19,10 @@ import subprocess
 import sys
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +30,19 @@ import psutil
 from PIL import Image
 
 from benchmarks import limit
+from benchmarks.dialects import Bytes, Dialect, Json, JsonBatch, OpenInference
 from benchmarks.load import Outcome, Request, ceiling, press
 
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / "benchmarks" / "peers"
 ENVIRONMENTS = ROOT / ".bench"
+PEER_DIALECTS: dict[str, Dialect] = {
+    "plain": Bytes(),
+    "litserve": Json(),
+    "bentoml": JsonBatch(),
+    "ray": Bytes(),
+    "mlserver": OpenInference(),
+}
 CONCURRENCIES = (1, 8, 64)
 _VARIETY = 64  # different requests in a workload, so that nothing can be answered from memory
 
@@ -46,7 +53,8 @@ class Server:
 
     name: str
     command: tuple[str, ...]
-    environment: dict[str, str]
+    dialect: Dialect = field(default_factory=Bytes)
+    environment: dict[str, str] = field(default_factory=dict)
     requirements: Path | None = None  # None: the environment this runs in
 
     @property
@@ -63,30 +71,25 @@ def servers() -> dict[str, Server]:
     facet = Server(
         "facet",
         ("{python}", "-m", "service"),
-        {"FACET_BUNDLES": "{bundles}", "FACET_PORT": "{port}", "FACET_LOG_LEVEL": "warning"},
+        environment={"FACET_BUNDLES": "{bundles}", "FACET_PORT": "{port}", "FACET_LOG_LEVEL": "warning"},
     )
-    plain = Server("plain", ("{python}", str(PEERS / "plain.py"), "{bundle}", "{port}"), {})
-    found = [facet, plain]
-    for script in sorted(PEERS.glob("*.py")):
+    found = [facet]
+    for name, dialect in PEER_DIALECTS.items():
+        script = PEERS / f"serve_{name}.py"
         requirements = script.with_suffix(".txt")
-        if requirements.is_file():
-            found.append(
-                Server(script.stem, ("{python}", str(script), "{bundle}", "{port}"), {}, requirements=requirements)
-            )
+        command = ("{python}", str(script), "{bundle}", "{port}")
+        found.append(Server(name, command, dialect, requirements=requirements if requirements.is_file() else None))
     return {server.name: server for server in found}
 
 
-def workloads(manifest: dict, pictures: list[bytes]) -> dict[str, list[Request]]:
+def workloads(dialect: Dialect, manifest: dict, pictures: list[bytes]) -> dict[str, list[Request]]:
     """Requests by workload: a generated PNG, an edited JPEG, and both in turn."""
     names = [attribute["name"] for attribute in manifest["attributes"]]
     generate, edit = [], []
     for number, picture in enumerate(pictures):
         asked = {names[number % len(names)]: 1.0}
-        body = json.dumps({"attributes": asked, "seed": number}).encode()
-        accept = {"Accept": "image/png"}
-        generate.append(Request.post("/v1/generate", "application/json", body, accept))
-        query = urllib.parse.urlencode({"attributes": json.dumps(asked)})
-        edit.append(Request.post(f"/v1/edit?{query}", "image/jpeg", picture, accept))
+        generate.append(dialect.generate(asked, number))
+        edit.append(dialect.edit(asked, picture))
     mixed = [request for pair in zip(generate, edit, strict=True) for request in pair]
     return {"generate": generate, "edit": edit, "mixed": mixed}
 
@@ -113,7 +116,7 @@ def running(server: Server, bundle: Path) -> Iterator[tuple[int, psutil.Process]
     process = psutil.Popen(server.arguments(bundle, port), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120
-        while not _answers(port):
+        while not _answers(port, server.dialect.ready):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{server.name} did not start")
             time.sleep(0.1)
@@ -126,12 +129,10 @@ def running(server: Server, bundle: Path) -> Iterator[tuple[int, psutil.Process]
             each.kill()
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int, path: str) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as response:
             return response.status == 200
-    except urllib.error.HTTPError as error:
-        return error.code == 404  # it listens, and has no such path
     except (urllib.error.URLError, OSError):
         return False
 
@@ -226,7 +227,6 @@ def main() -> int:
             prepare(server)
     manifest = json.loads((asked.bundle / "manifest.json").read_text())
     pictures = [portrait(seed, *manifest["frame"]["aligned_size"]) for seed in range(_VARIETY)]
-    loads = workloads(manifest, pictures)
     limits: dict[str, list[float]] = {}
     samples: dict[tuple[str, str, int], list[Sample]] = {}
     for number in range(asked.rounds):
@@ -234,12 +234,12 @@ def main() -> int:
             limits.setdefault(name, []).append(most)
         for server in chosen:
             with running(server, asked.bundle.resolve()) as (port, process):
-                for workload, requests in loads.items():
+                for workload, requests in workloads(server.dialect, manifest, pictures).items():
                     for concurrency in asked.concurrency:
                         sample = measure(port, process, requests, concurrency, asked.seconds)
                         samples.setdefault((server.name, workload, concurrency), []).append(sample)
                         print(f"round {number + 1}: {server.name} {workload} at {concurrency}: {sample}", flush=True)
-    fastest = asyncio.run(ceiling(loads["generate"], max(asked.concurrency), 2.0))
+    fastest = asyncio.run(ceiling(workloads(Bytes(), manifest, pictures)["generate"], max(asked.concurrency), 2.0))
     facts = [
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; "
         f"bundle {asked.bundle.name}; medians of {asked.rounds} rounds of {asked.seconds:g} s.",
