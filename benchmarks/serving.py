@@ -118,15 +118,22 @@ def running(server: Server, bundle: Path) -> Iterator[tuple[int, psutil.Process]
         deadline = time.monotonic() + 120
         while not _answers(port, server.dialect.ready):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{server.name} did not start")
+                raise RuntimeError(f"{server.name} did not start; exit status {process.poll()}")
             time.sleep(0.1)
         yield port, process
     finally:
-        family = [process, *process.children(recursive=True)]
-        process.terminate()
-        _, alive = psutil.wait_procs(family, timeout=10)
-        for each in alive:
-            each.kill()
+        _stop(process)
+
+
+def _stop(process: psutil.Popen) -> None:
+    """End the server and all its children, by force after ten seconds."""
+    if process.poll() is not None:
+        return
+    family = _family(process)
+    process.terminate()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    for each in alive:
+        each.kill()
 
 
 def _answers(port: int, path: str) -> bool:

@@ -53,4 +53,5 @@ if __name__ == "__main__":
         }
         (directory / name / "model-settings.json").write_text(json.dumps(settings))
     os.environ |= {"PEER_BUNDLE": str(Path(sys.argv[1]).resolve()), "PYTHONPATH": str(Path(__file__).resolve().parent)}
-    os.execv(sys.executable, [sys.executable, "-m", "mlserver.cli", "start", str(directory)])
+    command = str(Path(sys.executable).with_name("mlserver"))
+    os.execv(command, [command, "start", str(directory)])
