@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -108,8 +109,12 @@ class _Slice:
 class Batcher:
     """Batches for one graph. `run` maps input arrays to output arrays, row by row, and is called from `executor`.
 
-    `workers` calls of `run` may be under way at once, each with at most `max_batch` rows, padded to a bucket;
-    at most `capacity` images wait. Create and use it on one event loop.
+    `workers` calls of `run` may be under way at once, each with at most `max_batch` rows; at most `capacity` images
+    wait. Create and use it on one event loop.
+
+    Only the sizes of `buckets` are run. With `padding`, a batch takes all that waits and is padded to the next one:
+    right where a larger batch hardly takes longer. Without, it shrinks to the next smaller one and leaves some to the
+    other idle workers: right where a batch takes as long as its images one by one.
     """
 
     def __init__(
@@ -122,9 +127,11 @@ class Batcher:
         max_batch: int,
         capacity: int,
         workers: int,
+        padding: bool = True,
     ) -> None:
         self.graph, self._run, self._executor, self._metrics = graph, run, executor, metrics
         self._buckets, self._capacity, self._workers = buckets(max_batch), capacity, workers
+        self._padding = padding
         self._jobs: deque[_Job] = deque()
         self._waiting = 0
         self._running: set[asyncio.Task[None]] = set()
@@ -200,7 +207,7 @@ class Batcher:
 
     def _take(self) -> list[_Slice]:
         """The next batch: everybody waiting gets an equal share, then what is left over goes round again."""
-        room, slices = self._buckets[-1], []
+        room, slices = self._room(), []
         while room and self._jobs:
             share = max(1, room // len(self._jobs))
             for _ in range(min(room, len(self._jobs))):
@@ -217,6 +224,13 @@ class Batcher:
                 if job.waiting:
                     self._jobs.append(job)
         return slices
+
+    def _room(self) -> int:
+        """The size of the next batch."""
+        if self._padding:
+            return self._buckets[-1]
+        share = math.ceil(self._waiting / (self._workers - len(self._running)))
+        return max(bucket for bucket in self._buckets if bucket <= share)
 
     async def _execute(self, slices: list[_Slice]) -> None:
         try:

@@ -38,7 +38,12 @@ class Model:
         golden.check(bundle, lambda latent, a: self._decode_directly(latent, a, settings.max_batch))
         workers = self.runtime.workers
         self._executor = ThreadPoolExecutor(2 * workers, thread_name_prefix=f"infer-{bundle.manifest.name}")
-        limits = {"max_batch": settings.max_batch, "capacity": settings.queue_images, "workers": workers}
+        limits = {
+            "max_batch": settings.max_batch,
+            "capacity": settings.queue_images,
+            "workers": workers,
+            "padding": self.runtime.padding,
+        }
         self.encoder = Batcher("encoder", self.runtime.encoder, self._executor, metrics, **limits)
         self.decoder = Batcher("decoder", self.runtime.decoder, self._executor, metrics, **limits)
         self.sampler = Sampler(bundle.manifest.prior, bundle.manifest.attribute_groups)

@@ -185,6 +185,31 @@ def test_padding_repeats_a_row_and_is_cut_off_again():
     play(story())
 
 
+@pytest.mark.parametrize(("waiting", "sizes"), [(4, [4]), (7, [4, 2, 1]), (3, [2, 1])])
+def test_without_padding_a_batch_shrinks_to_a_bucket(waiting: int, sizes: list[int]):
+    async def story():
+        async with scene(padding=False) as s:
+            occupant = await s.occupy()
+            tasks = [await s.submit(row) for row in range(waiting)]
+            s.graph.release()
+            for row, task in enumerate(tasks):
+                assert is_for(await task, row)
+            await occupant
+            assert [len(batch) for batch in s.graph.batches] == [1, *sizes]
+            assert s.value("batch_padding_images_total") == 0
+
+    play(story())
+
+
+def test_without_padding_idle_workers_share_what_waits():
+    async def story():
+        async with scene(padding=False, workers=2) as s:
+            assert is_for(await (await s.submit(0, 1, 2, 3)), 0, 1, 2, 3)
+            assert [len(batch) for batch in s.graph.batches] == [2, 2]
+
+    play(story())
+
+
 def test_nobody_is_computed_twice_or_left_out():
     async def story():
         async with scene(capacity=100, workers=3) as s:

@@ -110,8 +110,11 @@ visitors = st.lists(
     capacity=st.sampled_from([5, 32, 400]),
     workers=st.integers(1, 3),
     seconds=st.sampled_from([0.0001, 0.002]),
+    padding=st.booleans(),
 )
-def test_every_admitted_image_is_answered_once_with_its_own_result(crowd, max_batch, capacity, workers, seconds):
+def test_every_admitted_image_is_answered_once_with_its_own_result(
+    crowd, max_batch, capacity, workers, seconds, padding
+):
     loop = VirtualTime()
     registry = CollectorRegistry()
     graph, executor = Graph(), Workers(loop, workers, seconds)
@@ -132,8 +135,9 @@ def test_every_admitted_image_is_answered_once_with_its_own_result(crowd, max_ba
 
     async def story() -> list[Computed | BaseException]:
         batcher = Batcher(
-            "decoder", graph, executor, Metrics(registry), max_batch=max_batch, capacity=capacity, workers=workers
-        )
+            "decoder", graph, executor, Metrics(registry),
+            max_batch=max_batch, capacity=capacity, workers=workers, padding=padding,
+        )  # fmt: skip
         answers = await asyncio.gather(*(visit(batcher, number, visitor) for number, visitor in enumerate(crowd)))
         await batcher.close()
         assert batcher._waiting == 0  # nothing leaks
