@@ -40,7 +40,7 @@ def write_bundle(path: Path, directory: Path, version: str, description: str, we
         raise ExportError(
             f"{directory}: the preset's name is {config.name!r}; the bundle's directory must be called so"
         )
-    names, size, latent_size = config.data.attributes, config.data.image_size, config.model.latent_size
+    names, size, latent_size = config.data.attributes, config.data.image_size, model.latent_size
     round_weights(model)
     prior = SamplingPrior.model_validate(state["prior"])
     with _replacing(directory) as temporary:

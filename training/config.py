@@ -66,7 +66,10 @@ class DataConfig(_Section):
 
 
 class ModelConfig(_Section):
-    latent_size: int = Field(default=256, ge=1)
+    latent_size: int = Field(default=128, ge=1, description="latent values that have no place in the picture")
+    map_channels: int = Field(
+        default=8, ge=1, description="latent values at each place of a map, twice the size of the smallest feature map"
+    )
     encoder_channels: list[int] = Field(default=[32, 64, 128, 256], min_length=2)
     decoder_channels: list[int] = Field(default=[256, 160, 96, 32], min_length=2)
     condition_size: int = Field(default=128, ge=1, description="width of the vector that FiLM layers read")
@@ -131,6 +134,11 @@ class Config(_Section):
                     f"{name} has {len(channels)} stages; data.image_size = {self.data.image_size} "
                     f"must be a multiple of {2 ** len(channels)}"
                 )
+        if len(self.model.encoder_channels) != len(self.model.decoder_channels):
+            raise ValueError(
+                f"model.encoder_channels has {len(self.model.encoder_channels)} stages and model.decoder_channels "
+                f"{len(self.model.decoder_channels)}; they must be as many"
+            )
         return self
 
 

@@ -31,6 +31,11 @@ class Posterior(NamedTuple):
     attributes: Tensor  # f32 [N, K], as given, else estimated
 
 
+def latent_size(config: ModelConfig, image_size: int) -> int:
+    """Z: the values without a place, then those of the map."""
+    return config.latent_size + config.map_channels * (2 * (image_size >> len(config.encoder_channels))) ** 2
+
+
 def reparameterise(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
     """A sample mean + sigma * noise, all f32 [N, Z] (Kingma & Welling 2014, section 2.4)."""
     return mean + torch.exp(0.5 * log_variance) * noise
@@ -67,17 +72,20 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(DownBlock(a, b) for a, b in pairwise(channels))
         side = image_size >> len(channels)
         features = channels[-1] * side * side
-        self.latent_size = config.latent_size
         self.head = nn.Linear(features, 2 * config.latent_size)
+        self.map_head = nn.Conv2d(channels[-2], 2 * config.map_channels, 3, padding=1)
         self.attribute_head = nn.Sequential(nn.Linear(features, 256), nn.SiLU(), nn.Linear(256, attribute_count))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the mean before the prior is taken off, the log-variance, and the attribute logits."""
         x = self.stem(F.pixel_unshuffle(image, 2))  # [N, C0, S/2, S/2]
-        for block in self.blocks:
+        *others, last = self.blocks
+        for block in others:
             x = block(x)
-        x = F.silu(x).flatten(1)  # [N, C * s * s]
-        mean, log_variance = self.head(x).float().chunk(2, dim=1)  # 2 x [N, Z]
+        places = self.map_head(F.silu(x)).float().chunk(2, dim=1)  # 2 x [N, M, 2s, 2s]
+        x = F.silu(last(x)).flatten(1)  # [N, C * s * s]
+        whole = self.head(x).float().chunk(2, dim=1)  # 2 x [N, G]
+        mean, log_variance = (torch.cat([a, b.flatten(1)], dim=1) for a, b in zip(whole, places, strict=True))
         # Outside this range the variance no longer matters to the decoder, but exp() could overflow in fp16.
         return mean, log_variance.clamp(-10.0, 4.0), self.attribute_head(x).float()
 
@@ -127,7 +135,9 @@ class Decoder(nn.Module):
         super().__init__()
         channels = config.decoder_channels
         self.side = image_size >> len(channels)
+        self.latent_size, self.map_channels = config.latent_size, config.map_channels
         self.stem = nn.Linear(config.latent_size, channels[0] * self.side * self.side)
+        self.places = nn.Conv2d(config.map_channels, channels[1], 3, padding=1)
         self.condition = nn.Sequential(
             nn.Linear(config.latent_size + attribute_count, config.condition_size),
             nn.SiLU(),
@@ -142,9 +152,13 @@ class Decoder(nn.Module):
         self.output = nn.Conv2d(16, 3, 3, padding=1)
 
     def forward(self, z: Tensor, attributes: Tensor) -> Tensor:
-        condition = self.condition(torch.cat([z, attributes], dim=1))  # [N, condition_size]
-        x = self.stem(z).unflatten(1, (-1, self.side, self.side))  # [N, C0, s, s]
-        for block in self.blocks:
+        whole, places = z[:, : self.latent_size], z[:, self.latent_size :]  # [N, G], [N, M * 2s * 2s]
+        condition = self.condition(torch.cat([whole, attributes], dim=1))  # [N, condition_size]
+        x = self.stem(whole).unflatten(1, (-1, self.side, self.side))  # [N, C0, s, s]
+        first, *others = self.blocks
+        x = first(x, condition)  # [N, C1, 2s, 2s]
+        x = x + self.places(places.unflatten(1, (self.map_channels, 2 * self.side, 2 * self.side)))
+        for block in others:
             x = block(x, condition)
         x = self.waist(F.silu(self.film(x, condition)))  # [N, 16, S/2, S/2]
         x = _double(x)
@@ -157,12 +171,13 @@ class ConditionalVAE(nn.Module):
 
     def __init__(self, config: ModelConfig, image_size: int, attribute_count: int) -> None:
         super().__init__()
+        self.latent_size = latent_size(config, image_size)
         self.encoder = Encoder(config, image_size, attribute_count)
         self.decoder = Decoder(config, image_size, attribute_count)
         # Apart from each other: W only has to take off what the KL term would charge for, V is as long a step as edits
         # need. One matrix for both is pulled two ways, and the latent keeps what the two disagree about.
-        self.prior = nn.Linear(attribute_count, config.latent_size)
-        self.shift = nn.Linear(attribute_count, config.latent_size)
+        self.prior = nn.Linear(attribute_count, self.latent_size)
+        self.shift = nn.Linear(attribute_count, self.latent_size)
         # How far an edit moves the latent, for each attribute. Fitted after training (training.calibration).
         self.register_buffer("gain", torch.ones(attribute_count))
 

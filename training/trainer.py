@@ -147,7 +147,7 @@ class Trainer:
         batch = augmented(self.pixels, rows[mine], config.data.image_size, offsets[mine], mirrored[mine])
         labels = self.labels[torch.from_numpy(rows)]
         odds = losses.flip_probabilities(self.frequencies, labels, self.difficulty.of(labels))
-        draws = objective.Draws.make(odds, config.model.latent_size, seed=int(rng.integers(2**62)))
+        draws = objective.Draws.make(odds, self.model.latent_size, seed=int(rng.integers(2**62)))
         return to_model(batch, self.device), labels[mine].to(self.device), draws.part(mine, self.device)
 
     def _update(self, module: torch.nn.Module, optimiser: torch.optim.Optimizer, loss: Tensor) -> Tensor:

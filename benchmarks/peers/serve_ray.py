@@ -3,8 +3,6 @@
 python serve_ray.py BUNDLE PORT
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

@@ -6,7 +6,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export import graphs, parity
 from tests.training.test_model import CONFIG, NAMES
-from training.model import ConditionalVAE
+from training.model import ConditionalVAE, latent_size
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def model():
 def decoder_inputs(count):
     generator = torch.Generator().manual_seed(count)
     return {
-        "latent": torch.randn(count, 8, generator=generator),
+        "latent": torch.randn(count, latent_size(CONFIG.model, 32), generator=generator),
         "attributes": torch.randn(count, len(NAMES), generator=generator),
     }
 

@@ -35,6 +35,11 @@ def test_a_wrong_key_or_value_is_refused_by_name(override, message):
     assert message in str(refusal.value)
 
 
+def test_an_encoder_deeper_than_its_decoder_is_refused():
+    with pytest.raises(config.ConfigError, match=r"encoder_channels has 2 stages and model\.decoder_channels 4; "):
+        config.load("celeba64", ["model.encoder_channels=[8, 8]"])
+
+
 def test_stages_that_do_not_fit_the_picture_are_refused():
     with pytest.raises(config.ConfigError, match=r"opponent\.channels has 7 stages; data\.image_size = 64"):
         config.load("celeba64", ["opponent.channels=[8,8,8,8,8,8,8]"])

@@ -13,6 +13,7 @@ CONFIG = Config.model_validate(
         "data": {"image_size": 32, "attributes": NAMES},
         "model": {
             "latent_size": 8,
+            "map_channels": 2,
             "encoder_channels": [8, 16, 24],
             "decoder_channels": [24, 16, 8],
             "condition_size": 12,
@@ -40,7 +41,7 @@ def labels(count):
 
 def step(model, opponent):
     image, shown = torch.rand(16, 3, 32, 32) * 2 - 1, labels(16)
-    draws = objective.Draws.make(torch.ones_like(shown), CONFIG.model.latent_size, seed=3)
+    draws = objective.Draws.make(torch.ones_like(shown), model.latent_size, seed=3)
     draws = draws.part(slice(None), torch.device("cpu"))
     exclusion = exclusion_matrix(NAMES)
     total, _, edits = objective.model_loss(model, opponent, image, shown, draws, exclusion, CONFIG, step=10**6)
@@ -67,7 +68,7 @@ def test_every_parameter_receives_a_gradient(model, opponent):
 
 def test_shapes(model):
     posterior = model.encode(torch.zeros(3, 3, 32, 32), torch.zeros(3, len(NAMES)))
-    assert posterior.mean.shape == posterior.log_variance.shape == (3, 8)
+    assert posterior.mean.shape == posterior.log_variance.shape == (3, 8 + 2 * 8 * 8)
     assert posterior.attribute_logits.shape == posterior.attributes.shape == (3, len(NAMES))
     assert model.decode(posterior.mean, posterior.attributes).shape == (3, 3, 32, 32)
 
