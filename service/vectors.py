@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -15,6 +16,7 @@ from service.problems import invalid
 # -1 absent, +1 present; a little beyond is an exaggeration that decoders still draw.
 LIMIT = 2.0
 _LATENT_LIMIT = 1e3
+_KEPT_CONDITIONINGS = 256
 
 AttributeValues = Mapping[str, float | None] | Sequence[float | None]
 
@@ -126,6 +128,8 @@ class Sampler:
         shares = (0.5 * (1 + self._mean)).clip(1e-4, 1 - 1e-4)
         quantiles = np.array([NormalDist().inv_cdf(1 - share) for share in shares])
         self._threshold = self._mean + quantiles * np.sqrt(np.diag(self._covariance))
+        # Which attributes are asked for repeats from request to request, and takes a matrix inversion each time.
+        self._conditioning = lru_cache(_KEPT_CONDITIONINGS)(self._condition)
 
     def latents(self, seed: int, attributes: np.ndarray, temperature: float = 1.0) -> np.ndarray:
         """f32 [N, Z] that go with `attributes` f32 [N, K]; `temperature` scales the deviation, 0 is the mean."""
@@ -144,23 +148,26 @@ class Sampler:
         rows = np.repeat(asked[None], count, axis=0)
         free = np.isnan(asked)
         if free.any():
-            mean, cholesky = self._conditional(asked)
+            weights, cholesky = self._conditioning(tuple(free.tolist()))
+            mean = self._mean[free] + weights @ (asked[~free].clip(-1, 1) - self._mean[~free])
             for i in range(count):
                 excess = mean + cholesky @ self._stream(seed, i, 1).standard_normal(len(mean)) - self._threshold[free]
                 rows[i, free] = np.where(excess > 0, 1.0, -1.0)
                 self._settle_groups(rows[i], excess, free)
         return rows
 
-    def _conditional(self, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and Cholesky factor of the NaN attributes given the others (conditioning a Gaussian)."""
-        free = np.isnan(asked)
-        given_mean = self._mean[~free]
+    def _condition(self, free_attributes: tuple[bool, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """What conditioning a Gaussian on the attributes that are not free takes.
+
+        Weights f64 [F, K - F], which turn their deviation into the mean of the free ones, and the Cholesky factor
+        f64 [F, F] of what is left of the free ones' covariance.
+        """
+        free = np.array(free_attributes)
         # The ridge keeps constant attributes from making the matrix singular.
-        inner = self._covariance[np.ix_(~free, ~free)] + 1e-3 * np.eye(len(given_mean))
+        inner = self._covariance[np.ix_(~free, ~free)] + 1e-3 * np.eye(int((~free).sum()))
         weights = np.linalg.solve(inner, self._covariance[np.ix_(~free, free)]).T
-        mean = self._mean[free] + weights @ (asked[~free].clip(-1, 1) - given_mean)
         rest = self._covariance[np.ix_(free, free)] - weights @ self._covariance[np.ix_(~free, free)]
-        return mean, np.linalg.cholesky(rest + 1e-3 * np.eye(int(free.sum())))
+        return weights, np.linalg.cholesky(rest + 1e-3 * np.eye(int(free.sum())))
 
     def _settle_groups(self, row: np.ndarray, excess: np.ndarray, free: np.ndarray) -> None:
         """Of a group's drawn attributes keep only the most strongly drawn one, in place."""
