@@ -75,7 +75,7 @@ class Service:
         self.codec_jobs -= 1
 
 
-# Coroutines, although they wait for nothing: FastAPI sends plain functions to a thread, at a fifth of a millisecond each.
+# Coroutines, although they wait for nothing: FastAPI runs plain functions in a thread, and a request would wait for it.
 async def _service(request: Request) -> Service:
     return request.app.state.service
 

@@ -21,7 +21,9 @@ def test_a_budget_that_cannot_be_met_takes_the_least_side_effects():
 
 def test_erasure_leaves_latents_uncorrelated_with_estimates_and_reconstructions_alone():
     torch.manual_seed(0)
-    config = ModelConfig(latent_size=6, map_channels=1, encoder_channels=[8, 16], decoder_channels=[16, 8], condition_size=8)
+    config = ModelConfig(
+        latent_size=6, map_channels=1, encoder_channels=[8, 16], decoder_channels=[16, 8], condition_size=8
+    )
     model = ConditionalVAE(config, image_size=16, attribute_count=3)
     with torch.no_grad():  # an untrained head has hardly an opinion
         model.encoder.attribute_head[-1].weight.mul_(100)
