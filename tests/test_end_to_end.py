@@ -211,7 +211,7 @@ def test_one_changed_byte_is_refused_by_name(bundle, tmp_path):
 
 def test_the_graphs_take_any_batch_size(bundle):
     graphs = evaluation.BundleGraphs(bundle)
-    latent = np.random.default_rng(0).standard_normal((7, 16)).astype(np.float32)
+    latent = np.random.default_rng(0).standard_normal((7, bundle.manifest.latent_size)).astype(np.float32)
     attributes = np.ones((7, 6), dtype=np.float32)
     whole = graphs.decode(latent, attributes).astype(int)
     single = np.concatenate([graphs.decode(latent[i : i + 1], attributes[:1]) for i in range(7)])

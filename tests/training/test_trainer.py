@@ -154,9 +154,9 @@ def test_pixels_survive_the_round_trip():
     assert np.array_equal(to_pixels(to_model(pixels)), pixels)
 
 
-def _command(faces, run, *more):
+def _command(faces, run, *more, overrides=()):
     root, cache = faces
-    sets = [word for item in OVERRIDES for word in ("--set", item)]
+    sets = [word for item in (*OVERRIDES, *overrides) for word in ("--set", item)]
     where = ["--data", str(root), "--cache", str(cache), "--workdir", str(run)]
     return ["training", "fit", "--preset", TINY, *sets, *where, *more]
 
@@ -198,18 +198,22 @@ def test_a_killed_run_resumes_from_the_command_line(faces, tmp_path):
 
 
 def test_two_processes_train_like_one(faces, tmp_path):
-    """The same global batch over two processes gives the same weights, up to the order of sums."""
+    """The same global batch over two processes gives the same weights, up to the order of sums.
+
+    Without edits: what the opponent is shown is augmented by each process in its own way.
+    """
+    plain = [f"loss.{term}=0.0" for term in ("edit", "keep", "change", "adversarial")]
     command = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
     result = subprocess.run(
-        [sys.executable, "-m", *command, *_command(faces, tmp_path / "two")],
+        [sys.executable, "-m", *command, *_command(faces, tmp_path / "two", overrides=plain)],
         env=_environment(),
         capture_output=True,
         text=True,
     )
     assert result.returncode == 0, result.stderr
-    one = make(faces, tmp_path / "one")
+    one = make(faces, tmp_path / "one", *plain)
     one.fit()
     two = checkpoint.load(tmp_path / "two" / "last.pt")
     assert two["step"] == one.step
     for name, value in one.model.state_dict().items():
-        torch.testing.assert_close(two["model"][name], value, rtol=0.05, atol=1e-2, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(two["model"][name], value, rtol=0.05, atol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
