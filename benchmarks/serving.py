@@ -2,7 +2,7 @@
 
 Servers take turns (A B ... A B ...): each is started, pressed with every workload at every concurrency, and stopped.
 Medians over the rounds are reported, since machines are shared and noisy. Peers with requirements of their own
-(benchmarks/peers/NAME.txt) get an environment of their own, which `--prepare` makes.
+(benchmarks/peers/serve_NAME.txt) get an environment of their own, which `--prepare` makes.
 """
 
 from __future__ import annotations
