@@ -11,7 +11,6 @@ from typing import Protocol
 from benchmarks.load import Request
 
 Attributes = dict[str, float]
-_JSON = "application/json"
 _PNG = {"Accept": "image/png"}
 
 
@@ -25,8 +24,8 @@ class Dialect(Protocol):
     def edit(self, attributes: Attributes, picture: bytes) -> Request: ...
 
 
-def _json(path: str, value: object) -> Request:
-    return Request.post(path, _JSON, json.dumps(value).encode())
+def _json(path: str, value: object, headers: dict[str, str] | None = None) -> Request:
+    return Request.post(path, "application/json", json.dumps(value).encode(), headers)
 
 
 def _text(picture: bytes) -> str:
@@ -40,8 +39,7 @@ class Bytes:
     ready: str = "/readyz"
 
     def generate(self, attributes: Attributes, seed: int) -> Request:
-        body = json.dumps({"attributes": attributes, "seed": seed}).encode()
-        return Request.post("/v1/generate", _JSON, body, _PNG)
+        return _json("/v1/generate", {"attributes": attributes, "seed": seed}, _PNG)
 
     def edit(self, attributes: Attributes, picture: bytes) -> Request:
         query = urllib.parse.urlencode({"attributes": json.dumps(attributes)})

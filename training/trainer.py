@@ -180,14 +180,16 @@ class Trainer:
             rows = slice(start, start + self.config.train.batch_size)
             image = to_model(self.pixels[rows, shift : shift + size, shift : shift + size], self.device)
             with self._autocast():
-                found = self.ema.encode(
+                posterior = self.ema.encode(
                     image, torch.full((len(image), self.labels.shape[1]), torch.nan, device=self.device)
                 )
-            latents.append(found.mean.float())
-            attributes.append(found.attributes.float())
-        weight, bias = erasure.regress(torch.cat(latents), torch.cat(attributes))
+            latents.append(posterior.mean.float())
+            attributes.append(posterior.attributes.float())
+        found = erasure.regress(torch.cat(latents), torch.cat(attributes))
+        # The same pictures everywhere, but processes must stay equal to the last bit.
+        weight, bias = (distributed.average(part) for part in found)
         for model in (self.model, self.ema):
-            erasure.move(model, distributed.average(weight), distributed.average(bias))
+            erasure.move(model, weight, bias)
 
     def _optimiser(self, module: torch.nn.Module, rate: float) -> torch.optim.AdamW:
         return torch.optim.AdamW(
