@@ -20,6 +20,7 @@ from service import golden
 from service.bundle import Attribute, FaceFrame, FileEntry, Manifest, SamplingPrior, Training
 from training import attributes as attribute_rules
 from training import checkpoint, evaluation
+from training.graphs import BundleGraphs
 
 LARGEST_BUCKET = 64
 
@@ -137,7 +138,7 @@ def _seal(directory: Path, manifest: Manifest, with_samples: bool) -> None:
     """Write the card, the samples and the manifest with the files' real hashes, then verify all as the service does."""
     if with_samples:
         draft = bundles.Bundle(directory, manifest)
-        sheet = golden.draw(manifest, evaluation.BundleGraphs(draft).decode)
+        sheet = golden.draw(manifest, BundleGraphs(draft).decode)
         Image.fromarray(sheet).save(directory / golden.FILE)
     (directory / "MODEL_CARD.md").write_text(model_card(manifest), encoding="utf-8")
     files = {

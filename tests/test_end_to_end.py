@@ -22,8 +22,8 @@ from service.app import create_app
 from service.settings import Settings
 from tests import painter
 from tests.service.fakes import TestClient
-from training import evaluation
 from training.__main__ import main as training
+from training.graphs import BundleGraphs
 
 # Inverting one attribute of a held-out face must show, by the readers, on at least this share of faces.
 EDIT_ACCURACY = 0.9
@@ -128,7 +128,7 @@ def test_edits_over_http_show_what_was_asked_and_leave_the_rest(client):
     for present, picture in held_out(25):
         for name in painter.ATTRIBUTES:
             asked = inverted(present, name)
-            form = {"attributes": json.dumps({name: 1 if asked[name] else -1})}
+            form = {"attributes": json.dumps({name: 1 if asked[name] else -1}), "output": "face"}
             seen = painter.read(pixels_of(client.post("/v1/edit", files={"image": picture}, data=form)))
             changed.append(seen[name] == asked[name])
             kept += [seen[other] == asked[other] for other in painter.ATTRIBUTES if other != name]
@@ -154,7 +154,7 @@ def test_encode_estimates_attributes_and_its_latent_can_be_edited(client):
     asked = {"attributes": {"Eyeglasses": -1 if present["Eyeglasses"] else 1}}
     from_latent = {"latent": face["latent"], "source_attributes": face["attributes"], **asked}
     edited = pixels_of(client.post("/v1/edit", json=from_latent)).astype(int)
-    form = {"attributes": json.dumps(asked["attributes"])}
+    form = {"attributes": json.dumps(asked["attributes"]), "output": "face"}
     from_picture = pixels_of(client.post("/v1/edit", files={"image": picture}, data=form)).astype(int)
     assert np.abs(edited - from_picture).max() <= 1  # latents travel with six decimals
 
@@ -210,7 +210,7 @@ def test_one_changed_byte_is_refused_by_name(bundle, tmp_path):
 
 
 def test_the_graphs_take_any_batch_size(bundle):
-    graphs = evaluation.BundleGraphs(bundle)
+    graphs = BundleGraphs(bundle)
     latent = np.random.default_rng(0).standard_normal((7, bundle.manifest.latent_size)).astype(np.float32)
     attributes = np.ones((7, 6), dtype=np.float32)
     whole = graphs.decode(latent, attributes).astype(int)

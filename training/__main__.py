@@ -12,7 +12,10 @@ import torch
 
 from service import bundle as bundles
 from training import calibration, checkpoint, config, dataset, distributed, evaluation, figures, judge, prior
-from training.trainer import Trainer, autocast
+from training.dataset import Faces
+from training.graphs import BundleGraphs, TorchGraphs
+from training.precision import autocast
+from training.trainer import Trainer
 
 LAST = "last.pt"
 CALIBRATED = "calibrated.pt"
@@ -25,13 +28,13 @@ def fit(arguments: argparse.Namespace) -> int:
     index = dataset.read_index(arguments.data, settings.data.attributes, "train", settings.data.limit)
     held_out = dataset.read_index(arguments.data, settings.data.attributes, "validation")
     if distributed.rank() == 0:  # one process decodes, the others find the file
-        dataset.load_pixels(index, settings.data, arguments.cache, settings.data.shift)
+        dataset.load_pixels(index, settings.data, arguments.cache, settings.data.margin)
         dataset.load_pixels(held_out, settings.data, arguments.cache)
     distributed.barrier()
     trainer = Trainer(
         settings,
         index,
-        dataset.load_pixels(index, settings.data, arguments.cache, settings.data.shift),
+        dataset.load_pixels(index, settings.data, arguments.cache, settings.data.margin),
         held_out,
         dataset.load_pixels(held_out, settings.data, arguments.cache),
         arguments.workdir,
@@ -61,7 +64,7 @@ def _without_paths(arguments: argparse.Namespace) -> list[str]:
 def train_judge(arguments: argparse.Namespace) -> int:
     """Train an independent attribute classifier."""
     settings = config.load(arguments.preset, arguments.set)
-    index, pixels = _faces(arguments, settings, "train", settings.data.shift)
+    index, pixels = _faces(arguments, settings, "train", int(settings.data.shift))
     held_out, held_out_pixels = _faces(arguments, settings, "validation")
     trained = judge.train_judge(
         index,
@@ -90,16 +93,14 @@ def calibrate(arguments: argparse.Namespace) -> int:
     path = arguments.workdir / arguments.checkpoint
     model, settings, state = checkpoint.load_model(path)
     classifier = _judge_of(arguments.classifier, settings.data.attributes)[0]
-    index, pixels = _faces(arguments, settings, "train", settings.data.shift)
-    faces = evaluation.without_margin(pixels, index.labels, settings.data.image_size)
+    index, pixels = _faces(arguments, settings, "train", settings.data.margin)
+    faces = Faces(dataset.without_margin(pixels, settings.data.image_size), index.labels)
     names = settings.data.attributes
     sample = _balanced(faces, arguments.pictures)
-    calibration.erase(model, faces.pixels)
+    calibration.erase(model, faces.pixels, arguments.ridge)
     with autocast(torch.device("cpu")):
         gains = calibration.calibrate(model, classifier, names, sample, arguments.budget)
-    graphs = calibration.TorchGraphs(model)
-    unknown = np.full(faces.labels.shape, np.nan, dtype=np.float32)
-    mean, log_variance, shown = graphs.posterior(faces.pixels, unknown)
+    mean, log_variance, shown = TorchGraphs(model).posterior(faces.pixels)
     fitted = prior.fit_prior(mean, log_variance, shown, faces.labels.astype(np.float64))
     state["ema"] = model.state_dict()
     state["gains"], state["prior"] = gains, fitted.model_dump(mode="json")
@@ -118,7 +119,7 @@ def _judge_of(path: Path, names: list[str]) -> tuple[judge.Judge, dict]:
     return found, facts
 
 
-def _balanced(faces: evaluation.Faces, count: int) -> evaluation.Faces:
+def _balanced(faces: Faces, count: int) -> Faces:
     """About `count` pictures, equally many for each value of each attribute, so that rare ones count as much."""
     rng = np.random.default_rng(0)
     each = max(1, count // (2 * faces.labels.shape[1]))
@@ -128,7 +129,7 @@ def _balanced(faces: evaluation.Faces, count: int) -> evaluation.Faces:
             found = np.flatnonzero(column == value)
             rows.update(rng.choice(found, min(each, len(found)), replace=False).tolist())
     chosen = np.array(sorted(rows))
-    return evaluation.Faces(np.ascontiguousarray(faces.pixels[chosen]), faces.labels[chosen])
+    return Faces(np.ascontiguousarray(faces.pixels[chosen]), faces.labels[chosen])
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
@@ -138,9 +139,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     train = _bundle_faces(arguments, bundle, "train")
     names = bundle.manifest.attribute_names
     judging, facts = _judge_of(arguments.judge, names)
-    report = evaluation.evaluate(
-        evaluation.BundleGraphs(bundle), judging, names, held_out, train, bundle.manifest.prior
-    )
+    report = evaluation.evaluate(BundleGraphs(bundle), judging, names, held_out, train, bundle.manifest.prior)
     report = {
         "bundle": bundle.identity,
         "graphs": evaluation.graph_hashes(bundle),
@@ -160,12 +159,12 @@ def draw(arguments: argparse.Namespace) -> int:
     if arguments.data is not None:
         faces = _bundle_faces(arguments, bundle, "validation").first(arguments.faces)
     manifest = bundle.manifest
-    graphs = evaluation.BundleGraphs(bundle)
+    graphs = BundleGraphs(bundle)
     for path in figures.draw_all(graphs, manifest, faces, arguments.out, arguments.seed):
         print(path)
     if arguments.beside:
         points = [bundle, *map(bundles.load, arguments.beside)]
-        drawn = figures.operating_points([(evaluation.BundleGraphs(b), b.manifest) for b in points], arguments.seed)
+        drawn = figures.operating_points([(BundleGraphs(b), b.manifest) for b in points], arguments.seed)
         path = arguments.out / "operating-points.png"
         drawn.save(path)
         print(path)
@@ -178,12 +177,10 @@ def _faces(arguments: argparse.Namespace, settings: config.Config, partition: da
     return index, dataset.load_pixels(index, settings.data, arguments.cache, margin)
 
 
-def _bundle_faces(
-    arguments: argparse.Namespace, bundle: bundles.Bundle, partition: dataset.Partition
-) -> evaluation.Faces:
+def _bundle_faces(arguments: argparse.Namespace, bundle: bundles.Bundle, partition: dataset.Partition) -> Faces:
     settings = config.parse(bundle.manifest.training.config)
     index, pixels = _faces(arguments, settings, partition)
-    return evaluation.Faces(pixels, index.labels)
+    return Faces(pixels, index.labels)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -222,6 +219,7 @@ def parser() -> argparse.ArgumentParser:
         "--budget", type=float, default=0.025, help="extra error on other attributes that an edit may cost on average"
     )
     command.add_argument("--pictures", type=int, default=600)
+    command.add_argument("--ridge", type=float, default=0.01, help="of the last erasure; less erases more")
 
     command = add("evaluate", evaluate)
     command.add_argument("--bundle", type=Path, required=True)

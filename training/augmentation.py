@@ -16,6 +16,23 @@ _BLUR_PROBABILITY = 0.3
 _GREY_PROBABILITY = 0.3
 
 
+def reframe(image: Tensor, size: int, shift: Tensor, angle: Tensor, zoom: Tensor, mirrored: Tensor) -> Tensor:
+    """Another framing for each face: f32 [N, 3, H, W] to f32 [N, 3, size, size] around the moved centre.
+
+    `shift` f32 [N, 2] in pixels right and down, `angle` f32 [N] in radians, `zoom` f32 [N] as a factor, `mirrored`
+    bool [N]. Bicubic; beyond the border, the picture is reflected.
+    """
+    side = image.shape[-1]
+    cosine, sine = torch.cos(angle) / zoom, torch.sin(angle) / zoom
+    left_right = torch.where(mirrored, -1.0, 1.0)
+    rows = [torch.stack([cosine * left_right, -sine], 1), torch.stack([sine * left_right, cosine], 1)]
+    turned = torch.stack(rows, dim=1) * (size / side)  # [N, 2, 2]
+    theta = torch.cat([turned, shift[:, :, None] * (2 / side)], dim=2)  # [N, 2, 3]
+    grid = F.affine_grid(theta, [len(image), 3, size, size], align_corners=False)
+    framed = F.grid_sample(image, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
+    return framed.clamp(-1, 1)
+
+
 def augment(image: Tensor, generator: torch.Generator) -> Tensor:
     """Other lighting and place, for f32 [N, 3, S, S] in -1..1; same shape, gradients pass. Texture stays as it is."""
     return _shift(_colour(image, generator), generator)

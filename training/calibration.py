@@ -14,53 +14,20 @@ import numpy as np
 import torch
 
 from training import erasure
-from training.evaluation import Faces, encode_unknown, judge_edits
+from training.dataset import Faces
+from training.evaluation import judge_edits
+from training.graphs import TorchGraphs, encode_unknown
 from training.judge import Judge
 from training.model import ConditionalVAE
-from training.trainer import to_model, to_pixels
 
 GAINS = (0.2, 0.35, 0.5, 0.65, 0.8, 1.0, 1.125, 1.25)
 _BATCH = 128
 
 
-class TorchGraphs:
-    """The graphs' behaviour straight from a torch model, so that calibration needs no export."""
-
-    def __init__(self, model: ConditionalVAE) -> None:
-        self.model = model.eval()
-        self.device = next(model.parameters()).device
-
-    @torch.no_grad()
-    def posterior(self, pixels: np.ndarray, attributes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """mean f32 [N, Z], log_variance f32 [N, Z] and attributes f32 [N, K] of uint8 [N, S, S, 3]."""
-        parts = []
-        for start in range(0, len(pixels), _BATCH):
-            rows = slice(start, start + _BATCH)
-            known = torch.from_numpy(attributes[rows].astype(np.float32)).to(self.device)
-            found = self.model.encode(to_model(pixels[rows], self.device), known)
-            parts.append([t.float().cpu().numpy() for t in (found.mean, found.log_variance, found.attributes)])
-        mean, log_variance, shown = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return mean, log_variance, shown
-
-    def encode(self, pixels: np.ndarray, attributes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        mean, _, shown = self.posterior(pixels, attributes)
-        return mean, shown
-
-    @torch.no_grad()
-    def decode(self, latent: np.ndarray, attributes: np.ndarray) -> np.ndarray:
-        parts = []
-        for start in range(0, len(latent), _BATCH):
-            pair = (torch.from_numpy(a[start : start + _BATCH].astype(np.float32)) for a in (latent, attributes))
-            parts.append(to_pixels(self.model.decode(*(t.to(self.device) for t in pair))))
-        return np.concatenate(parts)
-
-
-def erase(model: ConditionalVAE, pixels: np.ndarray) -> None:
-    """Erase once more, on every training picture uint8 [N, S, S, 3]; gains return to 1."""
+def erase(model: ConditionalVAE, pixels: np.ndarray, ridge: float) -> None:
+    """Erase attributes from the latents of pictures uint8 [N, S, S, 3] (training.erasure); gains return to 1."""
     model.gain.fill_(1.0)
-    unknown = np.full((len(pixels), len(model.gain)), np.nan, dtype=np.float32)
-    latent, _, shown = TorchGraphs(model).posterior(pixels, unknown)
-    erasure.move(model, *erasure.regress(torch.from_numpy(latent), torch.from_numpy(shown)))
+    erasure.replace_prior(model, *erasure.regress(*TorchGraphs(model).whole_mean(pixels), ridge))
 
 
 def calibrate(

@@ -61,12 +61,15 @@ class DataConfig(_Section):
             raise ValueError("must be a square with a positive side")
         return box
 
-    shift: int = Field(default=2, ge=0, description="largest random shift, pixels of the model's image")
+    shift: float = Field(default=2.0, ge=0, description="largest random shift, pixels of the model's image")
+    rotation: float = Field(default=5.0, ge=0, le=45, description="standard deviation of random rotations, degrees")
+    zoom: float = Field(default=0.05, ge=0, lt=0.5, description="standard deviation of a random zoom's logarithm")
+    margin: int = Field(default=6, ge=0, description="surroundings for these, pixels of the model's image")
     flip: bool = True
 
 
 class ModelConfig(_Section):
-    latent_size: int = Field(default=128, ge=1, description="latent values that have no place in the picture")
+    global_size: int = Field(default=128, ge=1, description="latent values that have no place in the picture")
     map_channels: int = Field(
         default=8, ge=1, description="latent values at each place of a map, twice the size of the smallest feature map"
     )
@@ -85,13 +88,14 @@ class LossConfig(_Section):
     beta: float = Field(default=1.0, ge=0, description="KL weight relative to the calibrated likelihood")
     kl_warmup_steps: int = Field(default=500, ge=0)
     estimate: float = Field(default=0.05, ge=0, description="encoder's own attribute estimates")
-    edit: float = Field(default=0.9, ge=0, description="edited attributes, as the classifier sees them")
+    edit: float = Field(default=1.2, ge=0, description="edited attributes, as the classifier sees them")
     keep: float = Field(default=2.0, ge=0, description="attributes the edit should leave alone")
     change: float = Field(default=0.4, ge=0, description="mean absolute change of an edit, so that it stays local")
-    adversarial: float = Field(default=0.3, ge=0, description="edits that look real to the critic")
+    adversarial: float = Field(default=1.2, ge=0, description="edits that look real to the critic")
     robustness: float = Field(default=1.5, ge=0, description="L2 radius of worst cases the classifier learns from")
     slope: float = Field(default=1.0, ge=0, description="R1 penalty on the critic")
-    edit_warmup_steps: int = Field(default=2000, ge=0, description="steps over which the edit terms ramp up")
+    plainness_margin: float = Field(default=2.0, ge=0, description="logits by which edits outdo the average real face")
+    edit_warmup_steps: int = Field(default=1000, ge=0, description="steps over which the edit terms ramp up")
 
 
 class TrainConfig(_Section):
@@ -104,8 +108,10 @@ class TrainConfig(_Section):
     warmup_steps: int = Field(default=300, ge=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     gradient_clip: float = Field(default=1.0, gt=0)
-    erase: bool = Field(default=True, description="erase attributes from latents after every epoch")
-    ema_decay: float = Field(default=0.9995, ge=0, lt=1)
+    erasure_ridge: float = Field(
+        default=0.03, ge=0, description="of the regression that erases attributes from latents after every epoch"
+    )
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     validate_every: int = Field(default=2, ge=1, description="epochs between validations and sample grids")
     checkpoint_minutes: float = Field(default=5.0, ge=0)

@@ -206,6 +206,23 @@ def _with_margin(config: DataConfig, margin: int) -> images.Box:
     return (left - x, top - y, right + x, bottom + y)
 
 
+@dataclass(frozen=True)
+class Faces:
+    """Framed pictures uint8 [N, S, S, 3] with labels int8 [N, K] in {-1, +1}."""
+
+    pixels: np.ndarray
+    labels: np.ndarray
+
+    def first(self, count: int) -> Faces:
+        return Faces(self.pixels[:count], self.labels[:count])
+
+
+def without_margin(pixels: np.ndarray, size: int) -> np.ndarray:
+    """The centre `size` x `size` of uint8 [N, S + 2m, S + 2m, 3]."""
+    margin = (pixels.shape[1] - size) // 2
+    return pixels[:, margin : margin + size, margin : margin + size]
+
+
 def augmented(pixels: np.ndarray, rows: np.ndarray, size: int, offsets: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
     """A batch of shifted and mirrored faces, uint8 [len(rows), size, size, 3].
 

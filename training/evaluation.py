@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-import onnxruntime
 import torch
 
 from service.bundle import GRAPHS, Bundle, SamplingPrior
 from service.vectors import Sampler
 from training import attributes as attribute_rules
 from training import metrics
+from training.dataset import Faces
+from training.graphs import Graphs, encode_unknown
 from training.judge import Judge
 
 _BATCH = 128
@@ -28,69 +27,6 @@ _GRADUAL_PICTURES = 128
 _GENERATED = 2000
 GRADUAL_STRENGTHS = np.linspace(0, 1, 11)
 SUBGROUPS = ("Male", "Young", "Pale_Skin")
-
-
-class Graphs(Protocol):
-    """What is evaluated: `encode` and `decode` with the graphs' own signatures, on arrays of any length."""
-
-    def encode(self, pixels: np.ndarray, attributes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 [N, S, S, 3] and f32 [N, K] (NaN unknown) to mean f32 [N, Z] and attributes f32 [N, K]."""
-
-    def decode(self, latent: np.ndarray, attributes: np.ndarray) -> np.ndarray:
-        """f32 [N, Z] and f32 [N, K] to uint8 [N, S, S, 3]."""
-
-
-class BundleGraphs:
-    """The exported graphs of a bundle on ONNX Runtime: the thing that ships."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        self._encoder, self._decoder = (
-            onnxruntime.InferenceSession(str(bundle.path(name)), options, providers=["CPUExecutionProvider"])
-            for name in ("encoder.onnx", "decoder.onnx")
-        )
-
-    def encode(self, pixels: np.ndarray, attributes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        parts = [
-            self._encoder.run(
-                ["mean", "attribute_estimates"],
-                {"image": np.ascontiguousarray(pixels[rows]), "attributes": attributes[rows].astype(np.float32)},
-            )
-            for rows in _batches(len(pixels))
-        ]
-        mean, estimates = zip(*parts, strict=True)
-        return np.concatenate(mean), np.concatenate(estimates)
-
-    def decode(self, latent: np.ndarray, attributes: np.ndarray) -> np.ndarray:
-        parts = [
-            self._decoder.run(
-                ["image"],
-                {"latent": latent[rows].astype(np.float32), "attributes": attributes[rows].astype(np.float32)},
-            )[0]
-            for rows in _batches(len(latent))
-        ]
-        return np.concatenate(parts)
-
-
-def _batches(count: int) -> list[slice]:
-    return [slice(start, start + _BATCH) for start in range(0, count, _BATCH)]
-
-
-@dataclass(frozen=True)
-class Faces:
-    """Framed pictures uint8 [N, S, S, 3] with labels int8 [N, K] in {-1, +1}."""
-
-    pixels: np.ndarray
-    labels: np.ndarray
-
-    def first(self, count: int) -> Faces:
-        return Faces(self.pixels[:count], self.labels[:count])
-
-
-def encode_unknown(graphs: Graphs, pixels: np.ndarray, attributes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Encode pictures that come without attributes."""
-    return graphs.encode(pixels, np.full((len(pixels), attributes), np.nan, dtype=np.float32))
 
 
 def inverted(shown: np.ndarray, labels: np.ndarray, attribute: int, names: list[str]) -> np.ndarray:
@@ -135,6 +71,15 @@ def _accuracy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return ((logits > 0) == (labels > 0)).mean(0)
 
 
+def _by_value(names: list[str], logits: np.ndarray, labels: np.ndarray) -> dict:
+    """The judge's accuracy on real faces that have an attribute, and on those that have it not."""
+    right = (logits > 0) == (labels > 0)
+    return {
+        f"real_{kind}": _per_attribute(names, _column_means(np.where(labels == value, right, np.nan)))
+        for kind, value in (("present", 1), ("absent", -1))
+    }
+
+
 def judge_edits(
     graphs: Graphs,
     judge: Judge,
@@ -161,6 +106,8 @@ def judge_edits(
     return {
         "judge": {
             "real": _per_attribute(names, _accuracy(real_logits, faces.labels)),
+            # What to hold edits against: of many rare attributes the judge misses half, where they are really there.
+            **_by_value(names, real_logits, faces.labels),
             "reconstructions": _per_attribute(names, _accuracy(plain_logits, faces.labels)),
         },
         "edit": {kind: tally.report() for kind, tally in tallies.items()},
@@ -312,6 +259,8 @@ def markdown(report: dict) -> str:
         "| | |",
         "|---|---|",
         f"| judge on real pictures | {_shown('percent', report['judge']['real']['mean'])} |",
+        f"| - of attributes that are there | {_shown('percent', report['judge']['real_present']['mean'])} |",
+        f"| - of attributes that are not | {_shown('percent', report['judge']['real_absent']['mean'])} |",
         f"| judge on plain reconstructions | {_shown('percent', report['judge']['reconstructions']['mean'])} |",
         f"| reconstruction | {reconstruction['psnr_db']:.2f} dB, SSIM {reconstruction['ssim']:.3f} |",
         f"| sharpness, of real | {reconstruction['sharpness_of_real']:.2f} |",
@@ -324,13 +273,19 @@ def markdown(report: dict) -> str:
         f"| - latents from N(0, I) | {distance['standard_normal']:.2f} |",
         f"| - real against real | {distance['real_against_real']:.2f} |",
         "",
-        "| attribute | raw: added | removed | residual: added | removed | side effects (residual) | judge on real |",
-        "|---|---|---|---|---|---|---|",
+        "The last two columns are the judge's accuracy on real faces that have the attribute, and that have it not: an "
+        "edit that is seen more often outdoes the average real face.",
+        "",
+        "| attribute | raw: added | removed | residual: added | removed | side effects (residual) "
+        "| real: present | absent |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name in raw["added"]["attributes"]:
         cells = [_shown("percent", e[way]["attributes"][name]) for e in (raw, residual) for way in ("added", "removed")]
         cells.append(_shown("points", residual["side_effects"]["attributes"][name]))
-        cells.append(_shown("percent", report["judge"]["real"]["attributes"][name]))
+        cells += [
+            _shown("percent", report["judge"][kind]["attributes"][name]) for kind in ("real_present", "real_absent")
+        ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     if report["subgroups"]:
         lines += [
@@ -353,12 +308,6 @@ def _shown(kind: str, value: float | None) -> str:
     if value is None:
         return "-"
     return {"percent": f"{100 * value:.1f}%", "points": f"{100 * value:+.1f}", "number": f"{value:.3f}"}[kind]
-
-
-def without_margin(pixels: np.ndarray, labels: np.ndarray, size: int) -> Faces:
-    """Faces without their margin: the centre `size` x `size` of uint8 [N, S + 2m, S + 2m, 3]."""
-    margin = (pixels.shape[1] - size) // 2
-    return Faces(pixels[:, margin : margin + size, margin : margin + size], labels)
 
 
 def graph_hashes(bundle: Bundle) -> dict[str, str]:

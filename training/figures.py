@@ -11,7 +11,9 @@ from service import images
 from service.bundle import Manifest
 from service.vectors import Sampler
 from training.config import ConfigError
-from training.evaluation import Faces, Graphs, encode_unknown, inverted, residual_edit
+from training.dataset import Faces
+from training.evaluation import inverted, residual_edit
+from training.graphs import Graphs, encode_unknown
 
 _LABEL_HEIGHT = 14
 _LABEL_WIDTH = 110

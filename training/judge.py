@@ -18,7 +18,8 @@ from tqdm import tqdm
 from training import checkpoint
 from training.config import ConfigError
 from training.dataset import FaceIndex, augmented
-from training.trainer import autocast, to_model
+from training.pixels import to_model
+from training.precision import autocast
 
 _WIDTHS = (32, 64, 128, 192)
 

@@ -3,11 +3,12 @@
 The posterior mean splits into what the attributes explain and what they do not, and the decoder is told the attributes
 anew, by a shift of its own and by modulation:
 
-    mean(x) = W a(x) + b + r(x)        decoder input z = r + V a' + c,  FiLM(z, a')
+    mean(x) = W a + b + r        decoder input z = r + V a' + c,  FiLM(z, a')
 
-with a(x) the encoder's own estimates. So a conditional prior N(W a + b, I) on the posterior is a standard normal prior
-on the residual r, what Facet calls `latent`, and changing a to a' moves z by V (a' - a). A gain g, one number for each
-attribute, makes that V g (a' - a); it is 1 in training and calibrated afterwards.
+with a the attributes as given, else the encoder's own estimates of them. So a conditional prior N(W a + b, I) on the
+posterior is a standard normal prior on the residual r, what Facet calls `latent`, and changing a to a' moves z by
+V (a' - a). A gain g, one number for each attribute, makes that V g (a' - a); it is 1 in training and calibrated
+afterwards.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Posterior(NamedTuple):
 
 def latent_size(config: ModelConfig, image_size: int) -> int:
     """Z: the values without a place, then those of the map."""
-    return config.latent_size + config.map_channels * (2 * (image_size >> len(config.encoder_channels))) ** 2
+    return config.global_size + config.map_channels * (2 * (image_size >> len(config.encoder_channels))) ** 2
 
 
 def reparameterise(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
@@ -72,7 +73,7 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(DownBlock(a, b) for a, b in pairwise(channels))
         side = image_size >> len(channels)
         features = channels[-1] * side * side
-        self.head = nn.Linear(features, 2 * config.latent_size)
+        self.head = nn.Linear(features, 2 * config.global_size)
         self.map_head = nn.Conv2d(channels[-2], 2 * config.map_channels, 3, padding=1)
         self.attribute_head = nn.Sequential(nn.Linear(features, 256), nn.SiLU(), nn.Linear(256, attribute_count))
 
@@ -135,11 +136,11 @@ class Decoder(nn.Module):
         super().__init__()
         channels = config.decoder_channels
         self.side = image_size >> len(channels)
-        self.latent_size, self.map_channels = config.latent_size, config.map_channels
-        self.stem = nn.Linear(config.latent_size, channels[0] * self.side * self.side)
+        self.global_size, self.map_channels = config.global_size, config.map_channels
+        self.stem = nn.Linear(config.global_size, channels[0] * self.side * self.side)
         self.places = nn.Conv2d(config.map_channels, channels[1], 3, padding=1)
         self.condition = nn.Sequential(
-            nn.Linear(config.latent_size + attribute_count, config.condition_size),
+            nn.Linear(config.global_size + attribute_count, config.condition_size),
             nn.SiLU(),
             nn.Linear(config.condition_size, config.condition_size),
             nn.SiLU(),
@@ -152,7 +153,7 @@ class Decoder(nn.Module):
         self.output = nn.Conv2d(16, 3, 3, padding=1)
 
     def forward(self, z: Tensor, attributes: Tensor) -> Tensor:
-        whole, places = z[:, : self.latent_size], z[:, self.latent_size :]  # [N, G], [N, M * 2s * 2s]
+        whole, places = z[:, : self.global_size], z[:, self.global_size :]  # [N, G], [N, M * 2s * 2s]
         condition = self.condition(torch.cat([whole, attributes], dim=1))  # [N, condition_size]
         x = self.stem(whole).unflatten(1, (-1, self.side, self.side))  # [N, C0, s, s]
         first, *others = self.blocks
@@ -187,9 +188,9 @@ class ConditionalVAE(nn.Module):
         # The estimate is trained on labels alone: without the detach the decoder would bend it to carry pixels.
         estimates = torch.tanh(0.5 * logits.detach())
         known = torch.where(torch.isnan(attributes), estimates, attributes)
-        # The estimates go, whatever was given: the latent depends on the picture alone. But what a gain other than 1
-        # changes in the decoder, the latent takes back, so that gains do not change reconstructions.
-        taken = self.prior(estimates) - self._shift((1 - self.gain) * known)
+        # What goes here comes back in `decode`, so that neither given attributes nor an erasure, which makes W and V
+        # longer steps, move the reconstruction. And what a gain other than 1 changes there, the latent takes back.
+        taken = self.prior(known) - self._shift((1 - self.gain) * known)
         return Posterior(mean - taken.float(), log_variance, logits, known)
 
     def _shift(self, change: Tensor) -> Tensor:

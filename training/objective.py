@@ -21,12 +21,11 @@ from training import distributed, losses
 from training.augmentation import augment, degrade
 from training.config import Config
 from training.model import Classifier, ConditionalVAE, Critic, Opponent, reparameterise
+from training.plainness import Plainness
 
-_KNOWN_LABEL_PROBABILITY = 0.5  # else the encoder's own estimate, as when a photograph comes without attributes
 _SECOND_FLIP_PROBABILITY = 0.3
 _PARTIAL_EDIT_PROBABILITY = 0.25  # intensities below 1, so that halfway means halfway
 _LABEL_SMOOTHING = 0.1
-_EDIT_SMOOTHING = 0.2
 
 
 @dataclass
@@ -38,7 +37,6 @@ class Draws:
     """
 
     noise: Tensor  # f32 [N, Z]
-    known: Tensor  # bool [N, K]
     flips: Tensor  # bool [N, K]
     strength: Tensor  # f32 [N, 1]
     generator: torch.Generator  # for augmentations
@@ -56,7 +54,6 @@ class Draws:
         strength = torch.where(partial, torch.rand(count, 1, generator=generator), torch.ones(count, 1))
         return Draws(
             noise=torch.randn(count, latent_size, generator=generator),
-            known=torch.rand(count, attribute_count, generator=generator) < _KNOWN_LABEL_PROBABILITY,
             flips=flips,
             strength=strength,
             generator=generator,
@@ -64,7 +61,7 @@ class Draws:
 
     def part(self, rows: slice, device: torch.device) -> Draws:
         """This process's rows, on its device, with an augmentation stream of their own."""
-        moved = (t[rows].to(device) for t in (self.noise, self.known, self.flips, self.strength))
+        moved = (t[rows].to(device) for t in (self.noise, self.flips, self.strength))
         generator = torch.Generator().manual_seed(self.generator.initial_seed() + 1 + (rows.start or 0))
         return Draws(*moved, generator=generator)
 
@@ -83,6 +80,7 @@ def model_loss(
     labels: Tensor,
     draws: Draws,
     exclusion: Tensor,
+    plainness: Plainness,
     config: Config,
     step: int,
 ) -> tuple[Tensor, dict[str, Tensor], Edits]:
@@ -91,8 +89,8 @@ def model_loss(
     `image` f32 [N, 3, S, S] in -1..1, `labels` f32 [N, K] in {-1, +1}, `exclusion` bool [K, K].
     """
     weights = config.loss
-    given = torch.where(draws.known, labels, torch.full_like(labels, torch.nan))
-    posterior = model.encode(image, given)
+    # Never with labels given: a photograph comes without, and a latent should not rely on them.
+    posterior = model.encode(image, torch.full_like(labels, torch.nan))
     latent = reparameterise(posterior.mean, posterior.log_variance, draws.noise)
     shown = posterior.attributes  # f32 [N, K]
     target = attribute_rules.invert(shown, labels, draws.flips, exclusion)
@@ -110,11 +108,11 @@ def model_loss(
     mse = losses.mean_squared_error(reconstruction, image)
     kl = losses.kl_divergence(posterior.mean, posterior.log_variance).mean()
     smooth = labels * (1 - _LABEL_SMOOTHING)
-    # Smoothed targets stop rewarding an edit once it is as plain as on a real picture. Everything else should look
-    # to the opponent as it did before the edit; hard labels would reward caricature there.
+    # An edit should be about as plain as on real pictures. Everything else should look to the opponent as it
+    # did before the edit; hard labels would reward caricature there.
     with torch.no_grad():
         before = 2 * torch.sigmoid(opponent.classifier(image)) - 1  # f32 [N, K]
-    wanted = torch.where(changed, asked * (1 - _EDIT_SMOOTHING), before)
+    wanted = torch.where(changed, plainness.of(asked), before)
     parts = {
         "nll": losses.calibrated_nll(mse, distributed.average(mse)),
         "kl": kl,
@@ -156,35 +154,43 @@ def opponent_loss(
     edits: Tensor,
     generator: torch.Generator,
     config: Config,
-) -> tuple[Tensor, dict[str, Tensor]]:
+) -> tuple[Tensor, dict[str, Tensor], Tensor]:
     """The critic's loss, real from edited (hinge, with R1), and the classifier's, attributes of real pictures.
+
+    Returns their sum, its parts for logging, and the classifier's logits f32 [N, K] on the real pictures as they are
+    degraded for it.
 
     `frequencies` f32 [K] are the shares of +1 in the data, `edits` f32 [N, 3, S, S] the pictures of model_loss.
     """
     real, fake = augment(torch.cat([image, edits]), generator).chunk(2)
     realness, edited = opponent.critic(torch.cat([real, fake])).chunk(2)
     lesson = partial(losses.balanced_attribute_loss, labels=labels, frequencies=frequencies)
-    hard = worst_case(opponent.classifier, degrade(real, generator), lesson, config.loss.robustness)
+    hard, logits = worst_case(opponent.classifier, degrade(real, generator), lesson, config.loss.robustness)
     parts = {
         "critic": losses.hinge_discriminator(realness, own_kind(edited)),
         "slope": slope(opponent.critic, real[: max(1, len(real) // 4)]),
         "classifier": lesson(opponent.classifier(hard)),
     }
-    return parts["critic"] + 0.5 * config.loss.slope * parts["slope"] + parts["classifier"], parts
+    return parts["critic"] + 0.5 * config.loss.slope * parts["slope"] + parts["classifier"], parts, logits
 
 
-def worst_case(classifier: Classifier, image: Tensor, loss: Callable[[Tensor], Tensor], radius: float) -> Tensor:
+def worst_case(
+    classifier: Classifier, image: Tensor, loss: Callable[[Tensor], Tensor], radius: float
+) -> tuple[Tensor, Tensor]:
     """Pictures moved by up to `radius` (L2 over f32 [3, S, S]) to where their logits lose more, in one gradient step.
+
+    The logits f32 [N, K] that come second are those before the move.
 
     A classifier that withstands this has gradients that look like the attribute itself (Tsipras et al. 2019), so an
     edit that follows them draws a feature and not a pattern that happens to score.
     """
     probe = image.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(loss(classifier(probe)), probe)
+    logits = classifier(probe)
+    (gradient,) = torch.autograd.grad(loss(logits), probe)
     length = gradient.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None, None]
     # From none to all of the radius over the batch: untouched pictures stay part of the lesson.
     share = torch.linspace(0, 1, len(image), device=image.device)[:, None, None, None]
-    return (image + radius * share * gradient / length).detach()
+    return (image + radius * share * gradient / length).detach(), logits.detach()
 
 
 def slope(critic: Critic, image: Tensor) -> Tensor:

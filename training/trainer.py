@@ -19,44 +19,24 @@ from tqdm import tqdm
 from service import images
 from training import attributes as attribute_rules
 from training import checkpoint, distributed, erasure, losses, objective
+from training.augmentation import reframe
 from training.config import Config, ConfigError
-from training.dataset import FaceIndex, augmented
+from training.dataset import FaceIndex, without_margin
 from training.difficulty import Difficulty
+from training.graphs import TorchGraphs
 from training.model import ConditionalVAE, Opponent
+from training.pixels import to_model, to_pixels
+from training.plainness import Plainness
+from training.precision import autocast
 
 VALIDATION_PICTURES = 512
 ERASURE_PICTURES = 4096
 
 
-def to_model(pixels: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
-    """uint8 [N, H, W, 3] to f32 [N, 3, H, W] in -1..1."""
-    # Memory-mapped pixels are read-only, which torch cannot express: `require` copies just those.
-    tensor = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(device)
-    return tensor.permute(0, 3, 1, 2).float().mul_(2 / 255).sub_(1).contiguous()
-
-
-def to_pixels(image: Tensor) -> np.ndarray:
-    """f32 [N, 3, H, W] in -1..1 to uint8 [N, H, W, 3], rounded and clipped."""
-    return image.add(1).mul(127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
-
-
-def fast_bf16(device: torch.device) -> bool:
-    """Whether bf16 beats fp32 there: on a CPU only with instructions of its own, as emulated bf16 is slower."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-
-
-def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
-    """Mixed precision in bf16 where asked for, or, with "auto", where it is faster."""
-    enabled = precision == "bf16" or (precision == "auto" and fast_bf16(device))
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
-
-
 class Trainer:
     """One run in `directory`: construct, optionally `resume`, then `fit`.
 
-    `pixels` uint8 [N, S + 2 shift, S + 2 shift, 3] and `validation_pixels` uint8 [M, S, S, 3] come from
+    `pixels` uint8 [N, S + 2 margin, S + 2 margin, 3] and `validation_pixels` uint8 [M, S, S, 3] come from
     `dataset.load_pixels` for the two indices.
     """
 
@@ -100,7 +80,7 @@ class Trainer:
         self.opponent = Opponent(config.opponent.channels, size, count).to(**place)
         self.optimiser = self._optimiser(self.model, config.train.learning_rate)
         self.opponent_optimiser = self._optimiser(self.opponent, config.train.opponent_learning_rate)
-        self.difficulty = Difficulty(count)
+        self.difficulty, self.plainness = Difficulty(count), Plainness(count, config.loss.plainness_margin)
         self.step = 0
         self.best_score = math.inf
         self._stop_requested = False
@@ -119,15 +99,24 @@ class Trainer:
         self.opponent.requires_grad_(False)
         with self._autocast():
             total, parts, edits = objective.model_loss(
-                self.model, self.opponent, image, labels, draws, self.exclusion.to(self.device), self.config, self.step
+                self.model,
+                self.opponent,
+                image,
+                labels,
+                draws,
+                self.exclusion.to(self.device),
+                self.plainness,
+                self.config,
+                self.step,
             )
         norm = self._update(self.model, self.optimiser, total)
         self.opponent.requires_grad_(True)
         with self._autocast():
-            opponent_total, opponent_parts = objective.opponent_loss(
+            opponent_total, opponent_parts, real_logits = objective.opponent_loss(
                 self.opponent, image, labels, frequencies, edits.pictures, draws.generator, self.config
             )
         self._update(self.opponent, self.opponent_optimiser, opponent_total)
+        self.plainness.update(labels, real_logits)
         self.difficulty.update(labels, draws.flips & (draws.strength == 1), edits.logits)
         self._average_weights()
         self.step += 1
@@ -140,15 +129,24 @@ class Trainer:
         order = np.random.default_rng([config.train.seed, epoch]).permutation(len(self.index))
         rows = order[place * size : (place + 1) * size]
         rng = np.random.default_rng([config.train.seed, epoch, place])
-        offsets = rng.integers(0, 2 * config.data.shift + 1, size=(size, 2))
-        mirrored = (rng.random(size) < 0.5) & config.data.flip
+        framing = self._framing(rng)
         share = size // distributed.world()
         mine = slice(distributed.rank() * share, (distributed.rank() + 1) * share)
-        batch = augmented(self.pixels, rows[mine], config.data.image_size, offsets[mine], mirrored[mine])
+        image = to_model(self.pixels[rows[mine]], self.device)
+        image = reframe(image, config.data.image_size, *(part[mine].to(self.device) for part in framing))
         labels = self.labels[torch.from_numpy(rows)]
         odds = losses.flip_probabilities(self.frequencies, labels, self.difficulty.of(labels))
         draws = objective.Draws.make(odds, self.model.latent_size, seed=int(rng.integers(2**62)))
-        return to_model(batch, self.device), labels[mine].to(self.device), draws.part(mine, self.device)
+        return image, labels[mine].to(self.device), draws.part(mine, self.device)
+
+    def _framing(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
+        """The shifts, angles, zooms and mirrorings of the global batch, as `augmentation.reframe` takes them."""
+        data, size = self.config.data, self.config.train.batch_size
+        shift = rng.uniform(-data.shift, data.shift, (size, 2))
+        angle = np.radians(data.rotation) * rng.standard_normal(size)
+        zoom = np.exp(data.zoom * rng.standard_normal(size))
+        moved = tuple(torch.from_numpy(part.astype(np.float32)) for part in (shift, angle, zoom))
+        return *moved, torch.from_numpy((rng.random(size) < 0.5) & data.flip)
 
     def _update(self, module: torch.nn.Module, optimiser: torch.optim.Optimizer, loss: Tensor) -> Tensor:
         optimiser.zero_grad(set_to_none=True)
@@ -174,22 +172,14 @@ class Trainer:
         Done while training goes on, the decoder learns its edits on top of the step between the mean faces of both
         values; done once at the end, that step is added to edits that were learned without it.
         """
-        shift, size = self.config.data.shift, self.config.data.image_size
-        latents, attributes = [], []
-        for start in range(0, min(ERASURE_PICTURES, len(self.pixels)), self.config.train.batch_size):
-            rows = slice(start, start + self.config.train.batch_size)
-            image = to_model(self.pixels[rows, shift : shift + size, shift : shift + size], self.device)
-            with self._autocast():
-                posterior = self.ema.encode(
-                    image, torch.full((len(image), self.labels.shape[1]), torch.nan, device=self.device)
-                )
-            latents.append(posterior.mean.float())
-            attributes.append(posterior.attributes.float())
-        found = erasure.regress(torch.cat(latents), torch.cat(attributes))
+        pictures = without_margin(self.pixels[:ERASURE_PICTURES], self.config.data.image_size)
+        with self._autocast():
+            mean, shown = TorchGraphs(self.ema).whole_mean(pictures)
+        found = erasure.regress(mean, shown, self.config.train.erasure_ridge)
         # The same pictures everywhere, but processes must stay equal to the last bit.
         weight, bias = (distributed.average(part) for part in found)
         for model in (self.model, self.ema):
-            erasure.move(model, weight, bias)
+            erasure.replace_prior(model, weight, bias)
 
     def _optimiser(self, module: torch.nn.Module, rate: float) -> torch.optim.AdamW:
         return torch.optim.AdamW(
@@ -239,7 +229,7 @@ class Trainer:
                     self._report(writer, bar, scalars, rate)
                 epoch, place = divmod(self.step, self.steps_per_epoch)
                 ended = self.step == self.total_steps
-                if place == 0 and self.config.train.erase:
+                if place == 0:
                     self._erase()
                 if place == 0 and (ended or epoch % self.config.train.validate_every == 0):
                     self._validate_and_keep_best(writer, epoch)
@@ -371,7 +361,8 @@ class Trainer:
             "opponent": self.opponent.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "opponent_optimiser": self.opponent_optimiser.state_dict(),
-            "difficulty": self.difficulty.disbelief,
+            "difficulty": self.difficulty.disbelief.values,
+            "plainness": self.plainness.logits.values,
             "step": self.step,
             "epochs": self.step / self.steps_per_epoch,
             "best_score": self.best_score,
@@ -395,7 +386,8 @@ class Trainer:
         self.opponent.load_state_dict(state["opponent"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.opponent_optimiser.load_state_dict(state["opponent_optimiser"])
-        self.difficulty.disbelief = state["difficulty"]
+        self.difficulty.disbelief.values = state["difficulty"]
+        self.plainness.logits.values = state["plainness"]
         self.step = state["step"]
         self.best_score = state["best_score"]
 

@@ -1,6 +1,6 @@
 import torch
 
-from training.augmentation import augment, degrade
+from training.augmentation import augment, degrade, reframe
 
 
 def pictures():
@@ -41,3 +41,32 @@ def test_some_pictures_lose_their_colour_and_none_their_light():
     assert 0.15 < grey.float().mean() < 0.45
     assert (seen[~grey, 0] > 0.5).all()
     torch.testing.assert_close(seen.mean(1), torch.full((200,), 0.8 / 3), atol=0.1, rtol=0)
+
+
+def _framed(image, shift=(0.0, 0.0), angle=0.0, zoom=1.0, mirrored=False):
+    count = len(image)
+    return reframe(
+        image,
+        12,
+        torch.tensor([shift] * count),
+        torch.full((count,), angle),
+        torch.full((count,), zoom),
+        torch.full((count,), mirrored),
+    )
+
+
+def test_reframing_shifts_mirrors_turns_and_zooms():
+    image = torch.rand(2, 3, 20, 20, generator=torch.Generator().manual_seed(5)) * 2 - 1
+    inner = image[:, :, 4:16, 4:16]
+    assert torch.allclose(_framed(image), inner, atol=1e-4)
+    assert torch.allclose(_framed(image, shift=(2.0, -1.0)), image[:, :, 3:15, 6:18], atol=1e-4)
+    assert torch.allclose(_framed(image, mirrored=True), inner.flip(3), atol=1e-4)
+    quarter = _framed(image, angle=torch.pi / 2)
+    assert torch.allclose(quarter, inner.rot90(1, (2, 3)), atol=1e-4)
+    assert torch.allclose(_framed(image, angle=torch.pi / 2, mirrored=True), quarter.flip(3), atol=1e-4)
+
+
+def test_zooming_in_makes_a_face_larger():
+    image = torch.full((1, 3, 20, 20), -1.0)
+    image[:, :, 8:12, 8:12] = 1.0
+    assert (_framed(image, zoom=1.5) > 0).sum() > (_framed(image) > 0).sum() > (_framed(image, zoom=0.6) > 0).sum()

@@ -22,7 +22,7 @@ def test_the_published_pair_differs_in_beta_alone():
     ("override", "message"),
     [
         ("train.epoch=3", "unknown key 'train.epoch'; did you mean 'epochs'?"),
-        ("modle.latent_size=3", "unknown key 'modle'; did you mean 'model'?"),
+        ("modle.global_size=3", "unknown key 'modle'; did you mean 'model'?"),
         ("train.epochs=0", "train.epochs = 0: Input should be greater than or equal to 1"),
         ("train.precision=fp8", "train.precision = 'fp8'"),
         ("loss.beta", "must be section.key=value"),

@@ -25,10 +25,10 @@ def test_the_average_settles_at_the_share_that_fails():
     labels, logits = torch.tensor([[-1.0]] * 4), torch.tensor([[20.0], [20.0], [20.0], [-20.0]])
     for _ in range(500):
         difficulty.update(labels, torch.ones(4, 1, dtype=torch.bool), logits)
-    assert abs(difficulty.disbelief[0, 0].item() - 0.25) < 1e-3
+    assert abs(difficulty.disbelief.values[0, 0].item() - 0.25) < 1e-3
 
 
 def test_nothing_asked_changes_nothing():
     difficulty = Difficulty(2)
     difficulty.update(LABELS, torch.zeros(2, 2, dtype=torch.bool), torch.randn(2, 2))
-    assert torch.equal(difficulty.disbelief, torch.ones(2, 2))
+    assert torch.equal(difficulty.disbelief.values, torch.ones(2, 2))

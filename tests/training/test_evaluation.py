@@ -9,7 +9,7 @@ import torch
 from service import images
 from service.vectors import Sampler
 from tests import painter
-from training import evaluation, prior
+from training import dataset, evaluation, prior
 
 NAMES = painter.ATTRIBUTES
 SIZE = 32
@@ -20,11 +20,11 @@ def face(seed: int, labels: np.ndarray) -> np.ndarray:
     return images.crop_resize(painter.paint(present, np.random.default_rng(seed)), painter.CROP, SIZE)
 
 
-def faces(count: int, first: int = 0) -> evaluation.Faces:
+def faces(count: int, first: int = 0) -> dataset.Faces:
     rng = np.random.default_rng(first)
     drawn = [painter.random_attributes(rng) for _ in range(count)]
     labels = np.array([[1 if present[name] else -1 for name in NAMES] for present in drawn], dtype=np.int8)
-    return evaluation.Faces(np.stack([face(first + i, row) for i, row in enumerate(labels)]), labels)
+    return dataset.Faces(np.stack([face(first + i, row) for i, row in enumerate(labels)]), labels)
 
 
 class Ruler:
@@ -41,7 +41,7 @@ class Painted:
     With `obeys` False the decoder ignores what it is told and draws what the encoder saw.
     """
 
-    def __init__(self, known: evaluation.Faces, obeys: bool):
+    def __init__(self, known: dataset.Faces, obeys: bool):
         self.known, self.obeys = known, obeys
 
     def encode(self, pixels, attributes):
@@ -91,6 +91,14 @@ def test_the_report_becomes_tables():
     assert "| not Pale_Skin |" in text
 
 
+def test_the_judge_is_told_apart_by_what_faces_really_show():
+    labels = np.array([[1, 1], [1, -1], [-1, -1], [-1, -1]], dtype=np.int8)
+    logits = np.array([[2.0, -1.0], [-1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    found = evaluation._by_value(["Bald", "Young"], logits, labels)
+    assert found["real_present"]["attributes"] == {"Bald": 0.5, "Young": 0.0}
+    assert found["real_absent"]["attributes"] == {"Bald": 1.0, "Young": pytest.approx(2 / 3)}
+
+
 def test_a_zero_edit_returns_the_picture():
     pixels = faces(2).pixels
     decoded = np.random.default_rng(0).integers(0, 256, pixels.shape, dtype=np.uint8)
@@ -117,7 +125,7 @@ def test_a_fitted_prior_reproduces_the_aggregate_posterior():
 
 def test_faces_lose_their_margin():
     pixels = np.arange(2 * 6 * 6 * 3).reshape(2, 6, 6, 3)
-    assert np.array_equal(evaluation.without_margin(pixels, np.ones((2, 1)), 4).pixels, pixels[:, 1:5, 1:5])
+    assert np.array_equal(dataset.without_margin(pixels, 4), pixels[:, 1:5, 1:5])
 
 
 def test_inversion_goes_by_the_label_and_leaves_the_rest_as_shown():

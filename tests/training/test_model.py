@@ -1,10 +1,11 @@
 import pytest
 import torch
 
-from training import objective
+from training import erasure, objective
 from training.attributes import exclusion_matrix
 from training.config import Config
 from training.model import ConditionalVAE, Opponent
+from training.plainness import Plainness
 
 NAMES = ["Black_Hair", "Blond_Hair", "Smiling", "Male", "Young"]
 CONFIG = Config.model_validate(
@@ -12,7 +13,7 @@ CONFIG = Config.model_validate(
         "name": "test",
         "data": {"image_size": 32, "attributes": NAMES},
         "model": {
-            "latent_size": 8,
+            "global_size": 8,
             "map_channels": 2,
             "encoder_channels": [8, 16, 24],
             "decoder_channels": [24, 16, 8],
@@ -44,9 +45,11 @@ def step(model, opponent):
     draws = objective.Draws.make(torch.ones_like(shown), model.latent_size, seed=3)
     draws = draws.part(slice(None), torch.device("cpu"))
     exclusion = exclusion_matrix(NAMES)
-    total, _, edits = objective.model_loss(model, opponent, image, shown, draws, exclusion, CONFIG, step=10**6)
+    total, _, edits = objective.model_loss(
+        model, opponent, image, shown, draws, exclusion, Plainness(len(NAMES), margin=1.0), CONFIG, step=10**6
+    )
     frequencies = torch.full((len(NAMES),), 0.5)
-    opponent_total, _ = objective.opponent_loss(
+    opponent_total, _, _ = objective.opponent_loss(
         opponent, image, shown, frequencies, edits.pictures, draws.generator, CONFIG
     )
     return total, opponent_total
@@ -83,10 +86,19 @@ def test_unknown_attributes_are_estimated_and_known_ones_kept(model):
     torch.testing.assert_close(posterior.attributes[:, [0, 2, 3, 4]], estimates[:, [0, 2, 3, 4]])
 
 
-def test_the_latent_depends_on_the_picture_alone(model):
-    image = torch.rand(2, 3, 32, 32) * 2 - 1
-    one, other = (model.encode(image, labels(2)).mean for _ in range(2))
-    torch.testing.assert_close(one, other)
+def test_an_erasure_leaves_reconstructions_alone_whatever_was_given(model):
+    image = torch.rand(4, 3, 32, 32) * 2 - 1
+
+    def reconstruct(given):
+        posterior = model.encode(image, given)
+        return posterior.mean, model.decode(posterior.mean, posterior.attributes)
+
+    for given in (torch.full((4, len(NAMES)), torch.nan), labels(4)):
+        latent, plain = reconstruct(given)
+        erasure.replace_prior(model, torch.randn(model.latent_size, len(NAMES)), torch.randn(model.latent_size))
+        latent_after, plain_after = reconstruct(given)
+        assert (latent - latent_after).abs().max() > 1
+        torch.testing.assert_close(plain, plain_after, atol=1e-4, rtol=0)
 
 
 def test_calibration_moves_edits_and_leaves_reconstructions_alone(model):
@@ -111,9 +123,10 @@ def test_a_worst_case_is_worse_and_no_further_than_its_radius(opponent):
     def loss(logits):
         return torch.nn.functional.softplus(-logits * shown).mean()
 
-    moved = objective.worst_case(opponent.classifier, image, loss, radius=2.0)
+    moved, before = objective.worst_case(opponent.classifier, image, loss, radius=2.0)
     distance = (moved - image).flatten(1).norm(dim=1)
     torch.testing.assert_close(distance, torch.linspace(0, 2.0, 8))
+    torch.testing.assert_close(before, opponent.classifier(image).detach())
 
     def error(pictures):
         logits = opponent.classifier(pictures).detach()

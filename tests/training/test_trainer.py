@@ -10,7 +10,8 @@ import torch
 
 from tests import painter
 from training import checkpoint, config, dataset, erasure
-from training.trainer import Trainer, to_model, to_pixels
+from training.pixels import to_model, to_pixels
+from training.trainer import Trainer
 
 OVERRIDES = ["train.epochs=3", "train.batch_size=8", "train.validate_every=1", "train.precision=fp32"]
 TINY = "tests/training/tiny.toml"
@@ -26,7 +27,7 @@ def make(faces, directory, *overrides):
     root, cache = faces
     settings = config.load(TINY, [*OVERRIDES, *overrides])
     indices = [dataset.read_index(root, settings.data.attributes, part) for part in ("train", "validation")]
-    pixels = [dataset.load_pixels(i, settings.data, cache, m) for i, m in zip(indices, (1, 0), strict=True)]
+    pixels = [dataset.load_pixels(i, settings.data, cache, m) for i, m in zip(indices, (2, 0), strict=True)]
     device = torch.device("cpu")
     return Trainer(settings, indices[0], pixels[0], indices[1], pixels[1], directory, device)
 
@@ -49,12 +50,12 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(faces, tmp_path):
 
 
 def test_an_epoch_ends_with_latents_that_tell_nothing_linearly(faces, tmp_path):
-    trainer = make(faces, tmp_path, "train.epochs=1")
+    trainer = make(faces, tmp_path, "train.epochs=1", "train.erasure_ridge=0.0")
     assert trainer.fit()
-    centre = trainer.pixels[:, 1:-1, 1:-1]
+    centre = trainer.pixels[:, 2:-2, 2:-2]
     unknown = torch.full((len(centre), trainer.labels.shape[1]), torch.nan)
     found = trainer.ema.encode(to_model(centre), unknown)
-    weight, bias = erasure.regress(found.mean.detach(), found.attributes)
+    weight, bias = erasure.regress(found.mean.detach(), found.attributes, 0.0)
     assert weight.abs().max() < 1e-4
     assert bias.abs().max() < 1e-4
 
