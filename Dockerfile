@@ -11,6 +11,7 @@ COPY service service
 COPY training/__init__.py training/__init__.py
 COPY export/__init__.py export/__init__.py
 RUN /opt/facet/bin/pip install --no-cache-dir -c constraints.txt '.[cpu]'
+RUN /opt/facet/bin/python -m service.weights --directory /src/weights
 
 FROM ${CUDA_IMAGE} AS build-cuda
 WORKDIR /src
@@ -23,6 +24,7 @@ COPY service service
 COPY training/__init__.py training/__init__.py
 COPY export/__init__.py export/__init__.py
 RUN /opt/facet/bin/pip install --no-cache-dir -c constraints.txt '.[gpu]'
+RUN /opt/facet/bin/python -m service.weights --directory /src/weights
 
 FROM ${CUDA_IMAGE} AS cuda
 RUN apt-get update \
@@ -30,6 +32,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 facet
 COPY --from=build-cuda /opt/facet /opt/facet
+COPY --from=build-cuda /src/weights /srv/weights
 COPY bundles /srv/bundles
 WORKDIR /srv
 USER 10001
@@ -41,6 +44,7 @@ ENTRYPOINT ["/opt/facet/bin/python", "-m", "service"]
 FROM ${PYTHON_IMAGE} AS cpu
 RUN useradd --system --uid 10001 facet
 COPY --from=build-cpu /opt/facet /opt/facet
+COPY --from=build-cpu /src/weights /srv/weights
 COPY bundles /srv/bundles
 WORKDIR /srv
 USER 10001

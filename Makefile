@@ -18,13 +18,21 @@ DROP_OTHER_RUNTIME = $(BIN)/python -m pip uninstall --quiet --yes onnxruntime$(i
 SERVE_READY := $(VENV)/.serve-$(RUNTIME)
 DEV_READY := $(VENV)/.dev-$(RUNTIME)
 
-.PHONY: serve test lint format bench train clean
+# Networks of others that find faces. Without them the service takes pictures that are framed already, and says so.
+FETCH_WEIGHTS = $(BIN)/python -m service.weights
+
+.PHONY: serve weights test lint format bench train clean
 
 serve: $(SERVE_READY)
+	-@$(FETCH_WEIGHTS)
 	$(BIN)/python -m service
 
 test: $(DEV_READY)
+	-@$(FETCH_WEIGHTS)
 	$(BIN)/python -m pytest
+
+weights: $(SERVE_READY)
+	$(FETCH_WEIGHTS)
 
 lint: $(DEV_READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -35,6 +43,7 @@ format: $(DEV_READY)
 bench: $(DEV_READY)
 	$(BIN)/python -m benchmarks.graphs
 	$(BIN)/python -m benchmarks.serving --prepare
+	$(BIN)/python -m benchmarks.endurance
 
 # From pictures to an evaluated bundle: DATA is a directory in CelebA's layout. Takes hours on a CPU; a stopped run goes on.
 train: $(DEV_READY)

@@ -13,14 +13,18 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from service import problems
 from service.calls import CallMiddleware
+from service.context import Service
+from service.detector import Detector
+from service.faces import FaceFinder
 from service.latents import LatentCache
 from service.metrics import Metrics
 from service.models import Models
-from service.routes import PROBLEM_SCHEMA, Service, router
-from service.runtime import OnnxRuntime, RuntimeFactory
+from service.routes import PROBLEM_SCHEMA, router
+from service.runtime import OnnxRuntime, RuntimeFactory, RuntimeUnavailableError
 from service.schemas import ProblemResponse
 from service.settings import Settings
 from service.version import VERSION
+from service.weights import WeightsError
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +68,7 @@ def create_app(
         metrics=metrics,
         codecs=ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="codec"),
         latents=LatentCache(settings.latent_cache_bytes, metrics),
+        faces=FaceFinder(_detector(settings)),
     )
     app.include_router(router)
     _describe_problems(app)
@@ -73,8 +78,17 @@ def create_app(
         metrics=metrics,
         max_body_bytes=settings.max_body_bytes,
         timeout=settings.request_timeout,
+        refusal=app.state.service.refusal,
     )
     return app
+
+
+def _detector(settings: Settings) -> Detector | None:
+    try:
+        return Detector(settings.weights)
+    except (WeightsError, RuntimeUnavailableError) as exc:
+        log.warning("faces cannot be found in photographs, only framed ones are accepted: %s", exc)
+        return None
 
 
 def _describe_problems(app: FastAPI) -> None:

@@ -165,6 +165,10 @@ class Batcher:
         finally:
             self._withdraw(job)
 
+    def refusal(self) -> float | None:
+        """Seconds until there should be room, where not one more image would be admitted now; else None."""
+        return self._seconds_of_waiting() if self._waiting >= self._capacity else None
+
     async def close(self) -> None:
         """Refuse new requests and wait for those admitted."""
         if not self._closed:
@@ -180,7 +184,10 @@ class Batcher:
             raise RequestTooLargeError(f"{count} images in one request; the queue holds {self._capacity}")
         if self._waiting + count > self._capacity:
             self._metrics.rejected.labels("queue_full").inc()
-            raise QueueFullError(self._waiting * self._seconds_per_image / self._workers)
+            raise QueueFullError(self._seconds_of_waiting())
+
+    def _seconds_of_waiting(self) -> float:
+        return self._waiting * self._seconds_per_image / self._workers
 
     def _count(self, change: int) -> None:
         self._waiting += change

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import random
 import re
 import time
-import uuid
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -20,11 +20,13 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import problems
+from service.batcher import QueueFullError
 from service.metrics import Metrics
 from service.problems import Problem, invalid
 
 TIMEOUT_HEADER = "X-Request-Timeout"
 DONE = "done"
+_LEAST_SECONDS_TO_SEND = 5.0
 _CLIENT_LEFT = 499  # nobody is there to read it; nginx logs the same
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 log = logging.getLogger(__name__)
@@ -79,11 +81,21 @@ class Call:
 class CallMiddleware:
     """Wraps the whole application.
 
-    `timeout` is in seconds; a request may ask for less. A client that leaves cancels what its request is in.
+    `timeout` is in seconds; a request may ask for less. A client that leaves cancels what its request is in. `refusal`
+    says of a path for how many seconds its work is refused, or None: under overload, a refusal that costs hardly
+    anything leaves the machine to those who were admitted.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, max_body_bytes: int, timeout: float) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        max_body_bytes: int,
+        timeout: float,
+        refusal: Callable[[str], float | None] = lambda _: None,
+    ) -> None:
         self._app, self._metrics, self._max_body_bytes, self._timeout = app, metrics, max_body_bytes, timeout
+        self._refusal = refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -91,7 +103,16 @@ class CallMiddleware:
             return
         headers = Headers(scope=scope)
         offered = headers.get("x-request-id", "")
-        call = Call(offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex, self._metrics, self._timeout)
+        # Unlike uuid4, no system call; nobody needs an id that cannot be guessed.
+        request_id = offered if _REQUEST_ID.fullmatch(offered) else f"{random.getrandbits(128):032x}"
+        call = Call(request_id, self._metrics, self._timeout)
+        if scope["method"] == "POST" and (seconds := self._refusal(scope["path"])) is not None:
+            self._metrics.rejected.labels("queue_full").inc()
+            self._count(call, scope["path"], 429)
+            answer = problems.response(problems.translate(QueueFullError(seconds)), request_id)
+            answer.headers["X-Request-ID"] = request_id
+            await answer(scope, receive, send)
+            return
         scope.setdefault("state", {})["call"] = call
         status = 500
 
@@ -119,40 +140,50 @@ class CallMiddleware:
                     self._metrics.cancelled.labels(call.where).inc()
             finally:
                 # The matched route's template, so that the label has few values; anything unmatched is one value.
-                endpoint = getattr(scope.get("route"), "path", "other")
-                self._metrics.requests.labels(endpoint, str(status)).inc()
-                self._metrics.request_duration.labels(endpoint).observe(call.elapsed)
+                self._count(call, getattr(scope.get("route"), "path", "other"), status)
+
+    def _count(self, call: Call, endpoint: str, status: int) -> None:
+        self._metrics.requests.labels(endpoint, str(status)).inc()
+        self._metrics.request_duration.labels(endpoint).observe(call.elapsed)
 
     async def _while_connected(self, call: Call, body: _Body, answer: Coroutine[Any, Any, None]) -> bool:
         """Run `answer` until it is done, True, or until the client leaves, False; then it has been cancelled."""
-        handler, watcher = asyncio.create_task(answer), asyncio.create_task(body.client_left())
-        try:
-            await asyncio.wait([handler, watcher], return_when=asyncio.FIRST_COMPLETED)
+        task, left = asyncio.current_task(), False
+
+        async def watch() -> None:
+            nonlocal left
+            await body.client_left()
             # Servers report a disconnect too once the response is complete.
-            left = not handler.done() and call.where != DONE
-            if left:
-                handler.cancel()
-            try:
-                await handler
-            except asyncio.CancelledError:
-                if not left:
-                    raise
-                return False
-            except ClientDisconnect:
-                return False
-            return True
+            if call.where != DONE:
+                left = True
+                task.cancel()
+
+        watcher = asyncio.create_task(watch())
+        try:
+            await answer
+        except asyncio.CancelledError:
+            # The server may cancel us as well, and its wish is not ours to swallow.
+            if not left or task.uncancel() > 0:
+                raise
+            return False
+        except ClientDisconnect:
+            return False
         finally:
-            # Also where the server cancels us: neither may outlive the request.
-            handler.cancel()
             watcher.cancel()
-            await asyncio.gather(handler, watcher, return_exceptions=True)
+        return True
 
     async def _answer(self, scope: Scope, headers: Headers, body: _Body, send: Send, call: Call) -> None:
         started = False
 
         async def send_once(message: Message) -> None:
             nonlocal started
-            started = True
+            if not started:
+                started = True
+                # Whoever reads gets as long again, and never less than some seconds: a batch's own deadline passes at
+                # the same moment as this one, and its answer must not be cut off.
+                if not deadline.expired():
+                    more = max(call.timeout, _LEAST_SECONDS_TO_SEND)
+                    deadline.reschedule(asyncio.get_running_loop().time() + more)
             await send(message)
 
         try:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
@@ -74,6 +75,54 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
     Of an animation the first frame is taken. Memory stays within a small multiple of `max_pixels`: the size is read
     from the header and refused before decoding. Raises the ImageErrors above.
     """
+    image, _ = _opened(data, max_pixels)
+    return _as_rgb(image)
+
+
+def decode_preview(data: bytes, max_pixels: int, longest: int) -> tuple[Image.Image, tuple[int, int]]:
+    """Decode as `decode` does, but a JPEG much longer than `longest` at a fraction of its size, which is much faster.
+
+    Returns the picture, no side of which is shorter than asked for, and the size that `decode` would give.
+    """
+    image, size = _opened(data, max_pixels, longest)
+    return _as_rgb(image), size
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A decoded picture with what has to be kept beside its colours.
+
+    `pixels` uint8 [H, W, 3], upright; `alpha` uint8 [H, W] if it has any; `profile` is the ICC profile of the colours.
+    """
+
+    pixels: np.ndarray
+    alpha: np.ndarray | None
+    profile: bytes | None
+
+
+def decode_photo(data: bytes, max_pixels: int) -> Photo:
+    """Decode as `decode` does, but keep transparency and colour profile.
+
+    Other metadata are left out: they tell places and people.
+    """
+    image, _ = _opened(data, max_pixels)
+    # A profile of inks or of greys says nothing about the RGB they are converted to.
+    profile = image.info.get("icc_profile") if image.mode in ("RGB", "RGBA", "P") else None
+    if image.has_transparency_data:
+        whole = np.asarray(image.convert("RGBA"))
+        return Photo(whole[:, :, :3], whole[:, :, 3], profile)
+    return Photo(np.asarray(_as_rgb(image)), None, profile)
+
+
+def format_of(data: bytes) -> OutputFormat:
+    """The format for an answer to this picture: its own, or PNG where that cannot be written."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    return "webp" if data.startswith(b"RIFF") else "png"
+
+
+def _opened(data: bytes, max_pixels: int, longest: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
+    """The first frame, upright, in its own mode, and its width and height; with `longest`, a JPEG may come smaller."""
     if not data:
         raise BrokenImageError("the image is empty (0 bytes)")
     try:
@@ -95,10 +144,14 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
     if image.format == "JPEG" and data.count(b"\xff\xda") > _MAX_JPEG_SCANS:
         raise BrokenImageError(f"the JPEG image has more than {_MAX_JPEG_SCANS} scans")
     try:
+        if longest is not None and max(width, height) > longest:
+            image.draft(None, (width * longest // max(width, height), height * longest // max(width, height)))
         image.load()
     except Exception as exc:  # OSError, SyntaxError, struct.error, ... depending on the format and the damage
         raise BrokenImageError(f"the {image.format} image is truncated or corrupt") from exc
-    return _as_rgb(_upright(image))
+    lying = image.size
+    upright = _upright(image)
+    return upright, (width, height) if upright.size == lying else (height, width)
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -120,9 +173,14 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 
 
 def crop_resize(image: Image.Image, box: Box, size: int) -> np.ndarray:
-    """Resample `box` (left, top, right, bottom, may be fractional) of an RGB picture to uint8 [size, size, 3].
+    """Resample `box` of an RGB picture to uint8 [size, size, 3], as `resample`."""
+    return resample(image, box, (size, size))
 
-    Antialiased bicubic. Where the box leaves the picture, the border pixels continue.
+
+def resample(image: Image.Image, box: Box, size: tuple[int, int]) -> np.ndarray:
+    """Resample `box` (left, top, right, bottom, may be fractional) of an RGB picture to uint8 [height, width, 3].
+
+    `size` is width and height. Antialiased bicubic. Where the box leaves the picture, the border pixels continue.
     """
     left, top, right, bottom = box
     overflow = np.ceil([-left, -top, right - image.width, bottom - image.height]).astype(int)
@@ -131,7 +189,7 @@ def crop_resize(image: Image.Image, box: Box, size: int) -> np.ndarray:
         padded = np.pad(np.asarray(image), ((north, south), (west, east), (0, 0)), mode="edge")
         image = Image.fromarray(padded)
         box = (left + west, top + north, right + west, bottom + north)
-    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
+    return np.asarray(image.resize(size, Image.Resampling.BICUBIC, box=box))
 
 
 def framed_face(image: Image.Image, frame: Frame) -> tuple[np.ndarray, Box]:
@@ -155,8 +213,22 @@ def framed_face(image: Image.Image, frame: Frame) -> tuple[np.ndarray, Box]:
     return crop_resize(image, box, frame.image_size), box
 
 
+def encode_photo(photo: Photo, image_format: OutputFormat, quality: int = 90) -> bytes:
+    """Encode with transparency and profile; JPEG knows no transparency and gets the picture over white."""
+    image = Image.fromarray(photo.pixels)
+    if photo.alpha is not None:
+        image.putalpha(Image.fromarray(photo.alpha))
+        if image_format == "jpeg":
+            image = _as_rgb(image)
+    return _encoded(image, image_format, quality, photo.profile)
+
+
 def encode(pixels: np.ndarray, image_format: OutputFormat, quality: int = 90) -> bytes:
     """Encode uint8 [H, W, 3]. `quality` 1..100 is for JPEG and WebP; PNG is lossless and ignores it."""
+    return _encoded(Image.fromarray(pixels), image_format, quality, None)
+
+
+def _encoded(image: Image.Image, image_format: OutputFormat, quality: int, profile: bytes | None) -> bytes:
     options: dict[str, dict[str, int]] = {
         # Level 1: a 64-pixel face takes half the time of the default level and some 5% more bytes.
         "png": {"compress_level": 1},
@@ -164,7 +236,7 @@ def encode(pixels: np.ndarray, image_format: OutputFormat, quality: int = 90) ->
         "webp": {"quality": quality, "method": 0},
     }
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, image_format.upper(), **options[image_format])
+    image.save(buffer, image_format.upper(), icc_profile=profile, **options[image_format])
     return buffer.getvalue()
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.images import Box
+from service.faces import Place
 from service.metrics import Metrics
 
 _OVERHEAD = 512  # bytes for the objects around an entry's arrays, roughly
@@ -16,18 +16,27 @@ _OVERHEAD = 512  # bytes for the objects around an entry's arrays, roughly
 
 @dataclass(frozen=True)
 class Encoded:
-    """What the encoder found in a picture's face, arrays without a batch axis, and where the face was."""
+    """What the encoder found in the faces of a picture, and where the faces are; F of them, in the order of `places`.
 
-    mean: np.ndarray  # f32 [Z]
-    log_variance: np.ndarray  # f32 [Z]
-    attributes: np.ndarray  # f32 [K]
-    box: Box
+    `width` and `height` are the picture's.
+    """
+
+    mean: np.ndarray  # f32 [F, Z]
+    log_variance: np.ndarray  # f32 [F, Z]
+    attributes: np.ndarray  # f32 [F, K]
+    places: list[Place]
     width: int
     height: int
 
+    def only(self, face: int) -> Encoded:
+        """The same with one face."""
+        rows = slice(face, face + 1)
+        kept = (self.mean[rows], self.log_variance[rows], self.attributes[rows], self.places[rows])
+        return Encoded(*kept, self.width, self.height)
+
     @property
     def size(self) -> int:
-        return self.mean.nbytes + self.log_variance.nbytes + self.attributes.nbytes + _OVERHEAD
+        return self.mean.nbytes + self.log_variance.nbytes + self.attributes.nbytes + _OVERHEAD * len(self.places)
 
 
 class LatentCache:
@@ -41,13 +50,16 @@ class LatentCache:
         self._entries: OrderedDict[bytes, Encoded] = OrderedDict()
         self._bytes = 0
 
-    def key(self, picture: bytes, known: np.ndarray, encoder_sha256: str) -> bytes | None:
-        """Names a picture's bytes, the attributes given with it and the encoder; None while nothing is kept."""
+    def key(self, picture: bytes, known: np.ndarray, encoder_sha256: str, framed: bool | None) -> bytes | None:
+        """Names a picture's bytes, the attributes given with it, the encoder, and whether it was said to be framed.
+
+        None while nothing is kept.
+        """
         if not self._max_bytes:
             return None
         digest = hashlib.sha256(picture)
         digest.update(known.tobytes())
-        digest.update(encoder_sha256.encode())
+        digest.update(f"{encoder_sha256} {framed}".encode())
         return digest.digest()
 
     def get(self, key: bytes | None) -> Encoded | None:

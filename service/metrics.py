@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+from functools import lru_cache
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
 
@@ -15,20 +17,28 @@ _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 disable_created_metrics()
 
 
+Metric = TypeVar("Metric", Counter, Gauge, Histogram)
+
+
 class Metrics:
     """Everything the service counts; `docs/operations.md` lists it in one table that a test compares with this."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
 
+        def remembered(metric: Metric) -> Metric:
+            # A look-up by labels takes a lock and some microseconds, a dozen times a request.
+            metric.labels = lru_cache(maxsize=None)(metric.labels)
+            return metric
+
         def counter(name: str, text: str, labels: tuple[str, ...]) -> Counter:
-            return Counter(f"facet_{name}", text, labels, registry=registry)
+            return remembered(Counter(f"facet_{name}", text, labels, registry=registry))
 
         def gauge(name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
-            return Gauge(f"facet_{name}", text, labels, registry=registry)
+            return remembered(Gauge(f"facet_{name}", text, labels, registry=registry))
 
         def histogram(name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
-            return Histogram(f"facet_{name}", text, labels, buckets=buckets, registry=registry)
+            return remembered(Histogram(f"facet_{name}", text, labels, buckets=buckets, registry=registry))
 
         self.requests = counter("requests", "Requests answered, by route and status code.", ("endpoint", "code"))
         self.rejected = counter("requests_rejected", "Requests refused before any work, by reason.", ("reason",))

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -179,6 +180,11 @@ class Models:
         if model is None:
             raise unknown_model(name, list(self._models))
         return model
+
+    def refusal(self, graph: Literal["encoder", "decoder"]) -> float | None:
+        """Seconds until some model should have room for an image in that graph, where none has now; else None."""
+        waits = [getattr(model, graph).refusal() for model in self._models.values()]
+        return None if not waits or None in waits else min(waits)
 
     def all(self) -> list[Model]:
         """Every loaded model, by name."""

@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal
 
 from service.problems import Problem
 
-Representation = Literal["png", "jpeg", "webp", "json"]
+Representation = Literal["png", "jpeg", "webp", "gif", "zip", "json"]
 
-# In order of the server's preference, for ties and wildcards.
 MEDIA_TYPES: dict[Representation, str] = {
     "png": "image/png",
     "jpeg": "image/jpeg",
     "webp": "image/webp",
+    "gif": "image/gif",
+    "zip": "application/zip",
     "json": "application/json",
 }
+# What is offered for each kind of answer, in order of the server's preference, for ties and wildcards.
+PICTURE: tuple[Representation, ...] = ("png", "jpeg", "webp", "json")
+ANIMATION: tuple[Representation, ...] = ("webp", "gif", "json")
+ARCHIVE: tuple[Representation, ...] = ("zip", "json")
 
 
-def choose(accept: str) -> Representation:
-    """The best representation for an `Accept` header; an empty one accepts anything. Raises a 406 Problem."""
+@lru_cache(maxsize=256)
+def choose(
+    accept: str, offered: tuple[Representation, ...] = PICTURE, preferred: Representation | None = None
+) -> Representation:
+    """The best representation for an `Accept` header; an empty one accepts anything. Raises a 406 Problem.
+
+    Of those that are as good, it is the `preferred` one, or the first that is offered.
+    """
     ranges = [_parse(part) for part in accept.split(",") if part.strip()] or [("*/*", 1.0)]
     ranked = [
-        (_quality(media_type, ranges), -place, name) for place, (name, media_type) in enumerate(MEDIA_TYPES.items())
+        (_quality(MEDIA_TYPES[name], ranges), name == preferred, -place, name) for place, name in enumerate(offered)
     ]
-    quality, _, name = max(ranked)
+    quality, *_, name = max(ranked)
     if quality <= 0:
-        offered = ", ".join(MEDIA_TYPES.values())
-        error = {"field": "Accept", "value": accept[:200], "rule": f"must accept one of {offered}"}
-        raise Problem(406, f"Accept {accept[:200]!r} allows none of {offered}", [error])
+        listed = ", ".join(MEDIA_TYPES[name] for name in offered)
+        error = {"field": "Accept", "value": accept[:200], "rule": f"must accept one of {listed}"}
+        raise Problem(406, f"Accept {accept[:200]!r} allows none of {listed}", [error])
     return name
 
 

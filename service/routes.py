@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import http
+import random
 import secrets
-from collections.abc import Callable
-from concurrent.futures import Executor
-from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from prometheus_client.exposition import choose_encoder
 
-from service import images, negotiation, uploads, vectors
-from service.batcher import QueueFullError
+from service import answers, images, negotiation, sources, uploads, vectors
+from service.answers import by_name, floats
 from service.bundle import BundleError
 from service.calls import Call
-from service.latents import Encoded, LatentCache
-from service.metrics import Metrics
-from service.models import Model, Models, unknown_model
+from service.context import Service, Work
+from service.latents import Encoded
+from service.models import Model, unknown_model
 from service.problems import MEDIA_TYPE as PROBLEM_TYPE
 from service.problems import Problem, invalid
 from service.runtime import RuntimeUnavailableError
@@ -37,42 +33,11 @@ from service.schemas import (
     HealthResponse,
     ModelResponse,
     ModelsResponse,
-    PictureResponse,
     PicturesResponse,
+    SweepRequest,
 )
 from service.settings import Settings
-
-Result = TypeVar("Result")
-
-
-@dataclass
-class Service:
-    """What handlers share: settings, models, metrics, the codec threads, and whether we accept work."""
-
-    settings: Settings
-    models: Models
-    metrics: Metrics
-    codecs: Executor
-    latents: LatentCache
-    ready: bool = False
-    codec_jobs: int = 0
-
-    async def in_codec_thread(self, work: Callable[..., Result], *arguments: Any) -> Result:
-        """Run picture work beside the event loop. Raises QueueFullError where too much of it waits already.
-
-        Work of a caller that is cancelled is dropped if it has not begun, and counts until it has ended.
-        """
-        if self.codec_jobs >= self.settings.queue_images:
-            self.metrics.rejected.labels("codecs_full").inc()
-            raise QueueFullError(1.0)
-        loop = asyncio.get_running_loop()
-        job = self.codecs.submit(work, *arguments)
-        self.codec_jobs += 1
-        job.add_done_callback(lambda _: loop.call_soon_threadsafe(self._codec_job_ended))
-        return await asyncio.wrap_future(job)
-
-    def _codec_job_ended(self) -> None:
-        self.codec_jobs -= 1
+from service.sweep import Plan
 
 
 # Coroutines, although they wait for nothing: FastAPI runs plain functions in a thread, and a request would wait for it.
@@ -98,8 +63,15 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _IMAGE_TYPES = [kind for kind in negotiation.MEDIA_TYPES.values() if kind.startswith("image/")]
-_PICTURES = dict.fromkeys(_IMAGE_TYPES, _BINARY)
+_PICTURES = {negotiation.MEDIA_TYPES[kind]: _BINARY for kind in negotiation.PICTURE if kind != "json"}
 _PICTURE_RESPONSES = {200: {"model": PicturesResponse, "content": _PICTURES}}
+_SWEEP_OFFERS = {
+    "strip": negotiation.PICTURE,
+    "frames": negotiation.ARCHIVE,
+    "animation": negotiation.ANIMATION,
+}
+_SWEEP_TYPES = {negotiation.MEDIA_TYPES[kind] for offers in _SWEEP_OFFERS.values() for kind in offers if kind != "json"}
+_SWEEP_RESPONSES = {200: {"model": PicturesResponse, "content": dict.fromkeys(sorted(_SWEEP_TYPES), _BINARY)}}
 _WORK_PROBLEMS = _problems(400, 404, 406, 413, 415, 422, 429, 500, 503, 504)
 
 
@@ -138,18 +110,23 @@ def _json_body(schema: type) -> dict[str, Any]:
 async def encode(request: Request, service: Shared, call: Current) -> JSONResponse:
     upload = await uploads.read(request)
     asked = upload.parameters(EncodeRequest)
-    model = _model(service, call, asked.model)
-    known = vectors.attribute_vector(asked.attributes or {}, model.manifest, exclusive=False)
-    found = await _encoded(service, call, upload, known, model)
-    service.metrics.images.labels("encode").inc()
-    face = Face(
-        box=found.box,
-        landmarks=None,
-        latent=_floats(found.mean),
-        log_variance=_floats(found.log_variance),
-        attributes=_by_name(model, found.attributes),
-    )
-    body = EncodeResponse(model=model.identity, width=found.width, height=found.height, faces=[face])
+    work = service.work(call, asked.model)
+    known = vectors.attribute_vector(asked.attributes or {}, work.model.manifest, exclusive=False)
+    found = await sources.encoded(work, upload, asked, known)
+    service.metrics.images.labels("encode").inc(len(found.places))
+    faces = [
+        Face(
+            box=place.box,
+            landmarks=None if place.landmarks is None else [tuple(floats(point)) for point in place.landmarks],
+            latent=floats(mean),
+            log_variance=floats(log_variance),
+            attributes=by_name(work.model, attributes),
+        )
+        for place, mean, log_variance, attributes in zip(
+            found.places, found.mean, found.log_variance, found.attributes, strict=True
+        )
+    ]
+    body = EncodeResponse(model=work.model.identity, width=found.width, height=found.height, faces=faces)
     return JSONResponse(body.model_dump())
 
 
@@ -163,22 +140,22 @@ async def encode(request: Request, service: Shared, call: Current) -> JSONRespon
 async def generate(request: Request, service: Shared, call: Current) -> Response:
     wanted = negotiation.choose(request.headers.get("accept", ""))
     asked = (await uploads.read_json(request)).parameters(GenerateRequest)
-    model = _model(service, call, asked.model)
-    vector = vectors.attribute_vector(asked.attributes, model.manifest)
-    seed = secrets.randbelow(MAX_SEED + 1) if asked.seed is None else asked.seed
+    work = service.work(call, asked.model)
+    vector = vectors.attribute_vector(asked.attributes, work.model.manifest)
+    seed = random.randrange(MAX_SEED + 1) if asked.seed is None else asked.seed
     if asked.latents is None:
         _check_count("count", asked.count, service.settings.max_count)
-        attributes = model.sampler.attributes(vector, seed, asked.count)
-        latent = model.sampler.latents(seed, attributes, asked.temperature)
+        attributes = work.model.sampler.attributes(vector, seed, asked.count)
+        latent = work.model.sampler.latents(seed, attributes, asked.temperature)
     else:
         _check_count("latents", len(asked.latents), service.settings.max_count)
         names = [f"latents.{row}" for row in range(len(asked.latents))]
-        latent = vectors.latent_matrix(asked.latents, model.manifest, names)
-        attributes = model.sampler.attributes(vector, seed, len(latent))
-    faces = await model.decode(latent, attributes, call)
-    service.metrics.images.labels("generate").inc(len(faces))
+        latent = vectors.latent_matrix(asked.latents, work.model.manifest, names)
+        attributes = work.model.sampler.attributes(vector, seed, len(latent))
+    drawn = await work.model.decode(latent, attributes, call)
+    service.metrics.images.labels("generate").inc(len(drawn))
     call.headers["X-Facet-Seed"] = str(seed)
-    return await _pictures(service, call, wanted, asked.format, asked.quality, model, faces, attributes, seed)
+    return await answers.faces(work, wanted, asked, drawn, attributes, seed)
 
 
 @router.post(
@@ -192,16 +169,71 @@ async def edit(request: Request, service: Shared, call: Current) -> Response:
     wanted = negotiation.choose(request.headers.get("accept", ""))
     upload = await uploads.read(request)
     asked = upload.parameters(EditRequest)
-    model = _model(service, call, asked.model)
-    target = vectors.edit_target(vectors.attribute_vector(asked.attributes, model.manifest), model.manifest)
+    work = service.work(call, asked.model)
+    target = vectors.edit_target(vectors.attribute_vector(asked.attributes, work.model.manifest), work.model.manifest)
     known = vectors.attribute_vector(
-        asked.source_attributes or {}, model.manifest, "source_attributes", exclusive=False
+        asked.source_attributes or {}, work.model.manifest, "source_attributes", exclusive=False
     )
-    latent, shown = await _source(service, call, upload, asked, known, model)
+    if asked.latent is None:
+        source = await sources.encoded(work, upload, asked, known)
+        latent, shown = source.mean, source.attributes
+    else:
+        latent, shown = sources.given(work, upload, asked, known)
     attributes = vectors.edited(shown, target, asked.strength)
-    faces = await model.decode(latent, attributes, call)
-    service.metrics.images.labels("edit").inc()
-    return await _pictures(service, call, wanted, asked.format, asked.quality, model, faces, attributes, None)
+    service.metrics.images.labels("edit").inc(len(latent))
+    if asked.output == "face" or asked.latent is not None:
+        drawn = await work.model.decode(latent, attributes, call)
+        return await answers.faces(work, wanted, asked, drawn, attributes)
+    both = await work.model.decode(np.concatenate([latent, latent]), np.concatenate([shown, attributes]), call)
+    wanted = negotiation.choose(request.headers.get("accept", ""), preferred=images.format_of(upload.image))
+    return await answers.edited_photo(work, upload.image, wanted, asked, source.places, both, attributes)
+
+
+@router.post(
+    "/v1/sweep",
+    response_model=PicturesResponse,
+    responses=_SWEEP_RESPONSES | _WORK_PROBLEMS,
+    openapi_extra=_body(SweepRequest, with_json=True),
+    summary="An attribute changed gradually",
+)
+async def sweep_attribute(request: Request, service: Shared, call: Current) -> Response:
+    upload = await uploads.read(request)
+    asked = upload.parameters(SweepRequest)
+    wanted = negotiation.choose(request.headers.get("accept", ""), _SWEEP_OFFERS[asked.layout])
+    work = service.work(call, asked.model)
+    source = await _swept_face(work, upload, asked)
+    plan = Plan.make(source.attributes, asked, work.model.manifest)
+    steps = plan.attributes.reshape(-1, source.attributes.shape[1])
+    _check_count("steps", len(steps), service.settings.max_count)
+    if len(steps) * asked.size**2 > service.settings.max_image_pixels:
+        raise invalid("size", asked.size, f"{len(steps)} pictures of that size are too many pixels")
+    attributes = np.concatenate([source.attributes, steps])
+    drawn = await work.model.decode(np.repeat(source.mean, len(attributes), axis=0), attributes, call)
+    service.metrics.images.labels("sweep").inc(len(steps))
+    on_photo = source.places and asked.output != "face"
+    background = (upload.image, source.places[0]) if on_photo else None
+    return await answers.swept(work, wanted, asked, plan, drawn, background, asked.seed)
+
+
+async def _swept_face(work: Work, upload: uploads.Upload, asked: SweepRequest) -> Encoded:
+    """The one face to sweep: from a picture, a latent, or drawn by the sampler; then it has no place."""
+    known = vectors.attribute_vector(
+        asked.source_attributes or {}, work.model.manifest, "source_attributes", exclusive=False
+    )
+    if asked.latent is not None:
+        latent, shown = sources.given(work, upload, asked, known)
+    elif upload.image is not None:
+        if asked.seed is not None:
+            raise invalid("seed", asked.seed, "cannot be given together with an image")
+        return await sources.encoded(work, upload, asked, known)
+    elif asked.seed is not None:
+        vector = vectors.attribute_vector(asked.attributes, work.model.manifest)
+        shown = work.model.sampler.attributes(vector, asked.seed, 1)
+        latent = work.model.sampler.latents(asked.seed, shown)
+        work.call.headers["X-Facet-Seed"] = str(asked.seed)
+    else:
+        raise invalid(uploads.IMAGE_FIELD, None, "is required, or a latent, or a seed")
+    return Encoded(latent, np.zeros_like(latent), shown, [], 0, 0)
 
 
 @router.get("/v1/models", response_model=ModelsResponse, responses=_problems(503), summary="Loaded models")
@@ -268,85 +300,6 @@ async def root() -> RedirectResponse:
     return RedirectResponse("/docs")
 
 
-async def _encoded(service: Service, call: Call, upload: uploads.Upload, known: np.ndarray, model: Model) -> Encoded:
-    """The face of an uploaded picture as the encoder sees it, from memory where the picture was seen before."""
-    if upload.image is None:
-        raise invalid(uploads.IMAGE_FIELD, None, "is required: a form field of that name, or the body itself")
-
-    def decode_and_frame(data: bytes) -> tuple[np.ndarray, images.Box, tuple[int, int]]:
-        # One job, so that a decoded picture never waits in the queue: only as many are alive as there are threads.
-        with call.stage("decode"):
-            picture = images.decode(data, service.settings.max_image_pixels)
-        with call.stage("align"):
-            return *images.framed_face(picture, model.manifest.frame), picture.size
-
-    key = service.latents.key(upload.image, known, model.manifest.files["encoder.onnx"].sha256)
-    if kept := service.latents.get(key):
-        return kept
-    face, box, size = await service.in_codec_thread(decode_and_frame, upload.image)
-    found = await model.encode(face[None], known[None], call)
-    encoded = Encoded(found["mean"][0], found["log_variance"][0], found["attribute_estimates"][0], box, *size)
-    service.latents.put(key, encoded)
-    return encoded
-
-
-async def _source(
-    service: Service, call: Call, upload: uploads.Upload, asked: EditRequest, known: np.ndarray, model: Model
-) -> tuple[np.ndarray, np.ndarray]:
-    """Latent f32 [1, Z] and attributes f32 [1, K] of the face to edit, from its picture or as given."""
-    if asked.latent is None:
-        found = await _encoded(service, call, upload, known, model)
-        return found.mean[None], found.attributes[None]
-    if upload.image is not None:
-        raise invalid("latent", f"{len(asked.latent)} values", "cannot be given together with an image")
-    if np.isnan(known).any():
-        missing = [name for name, value in zip(model.manifest.attribute_names, known, strict=True) if np.isnan(value)]
-        raise invalid(
-            "source_attributes", None, f"is required with a latent, for every attribute; missing: {', '.join(missing)}"
-        )
-    return vectors.latent_matrix([asked.latent], model.manifest, ["latent"]), known[None]
-
-
-async def _pictures(
-    service: Service,
-    call: Call,
-    wanted: negotiation.Representation,
-    inner_format: images.OutputFormat,
-    quality: int,
-    model: Model,
-    faces: np.ndarray,
-    attributes: np.ndarray,
-    seed: int | None,
-) -> Response:
-    """Faces uint8 [N, S, S, 3] as the client wants them: one picture (several as a grid), or JSON."""
-    if wanted != "json":
-        sheet = faces[0] if len(faces) == 1 else images.grid(faces)
-        with call.stage("encode"):
-            data = await service.in_codec_thread(images.encode, sheet, wanted, quality)
-        return Response(data, media_type=negotiation.MEDIA_TYPES[wanted])
-    with call.stage("encode"):
-        encoded = await service.in_codec_thread(lambda: [images.encode(face, inner_format, quality) for face in faces])
-    pictures = [
-        PictureResponse(
-            media_type=negotiation.MEDIA_TYPES[inner_format],
-            width=face.shape[1],
-            height=face.shape[0],
-            data=base64.b64encode(data).decode(),
-            attributes=_by_name(model, row),
-        )
-        for face, data, row in zip(faces, encoded, attributes, strict=True)
-    ]
-    return JSONResponse(PicturesResponse(model=model.identity, seed=seed, images=pictures).model_dump())
-
-
-def _model(service: Service, call: Call, name: str | None) -> Model:
-    if not service.ready:
-        raise Problem(503, "the service is not ready", headers={"Retry-After": "1"})
-    model = call.resources.enter_context(service.models.get(name).in_use())
-    call.headers["X-Facet-Model"] = model.identity
-    return model
-
-
 def _check_count(field: str, count: int, largest: int) -> None:
     if count > largest:
         raise invalid(field, count, f"at most {largest} faces in one request")
@@ -367,11 +320,3 @@ def _describe(service: Service, model: Model) -> ModelResponse:
         weights_licence=manifest.weights_licence,
         evaluation=manifest.evaluation,
     )
-
-
-def _by_name(model: Model, values: np.ndarray) -> dict[str, float]:
-    return dict(zip(model.manifest.attribute_names, _floats(values), strict=True))
-
-
-def _floats(values: np.ndarray) -> list[float]:
-    return [round(float(value), 6) for value in values]

@@ -20,6 +20,13 @@ def _from_text(value: Any) -> Any:
         raise ValueError("must be JSON") from None
 
 
+def _names(value: Any) -> Any:
+    """A name is a list of one; in forms and queries a list is JSON text."""
+    if isinstance(value, str):
+        return _from_text(value) if value.startswith("[") else [value]
+    return value
+
+
 def _not_boolean(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("must be a number")
@@ -44,10 +51,14 @@ Attributes = Annotated[
         examples=[{"Smiling": 1, "Eyeglasses": -1}],
     ),
 ]
+Names = Annotated[list[str], BeforeValidator(_names)]
 Vector = Annotated[list[Number], BeforeValidator(_from_text)]
 Vectors = Annotated[list[Vector], BeforeValidator(_from_text)]
 Scalar = Annotated[float, BeforeValidator(_not_boolean), Field(allow_inf_nan=False)]
 Integer = Annotated[int, BeforeValidator(_not_boolean)]
+
+
+FaceChoice = Annotated[Integer, Field(ge=0)] | Literal["all"]
 
 
 class _Request(BaseModel):
@@ -63,9 +74,18 @@ class _Pictures(_Request):
     quality: Integer = Field(default=90, ge=1, le=100, description="for JPEG and WebP")
 
 
-class EncodeRequest(_Request):
+class _FromPicture(BaseModel):
+    framed: bool | None = Field(
+        default=None,
+        description="whether the picture is a framed face already, so that none has to be found; left out, that is so "
+        "for pictures of exactly the model's aligned size, or its own",
+    )
+
+
+class EncodeRequest(_Request, _FromPicture):
     """Parameters of encode; the picture comes beside them."""
 
+    face: FaceChoice = Field(default="all", description="which face, 0 for the largest, or `all`")
     attributes: Attributes | None = Field(default=None, description="what is known of the face; the rest is estimated")
 
 
@@ -81,17 +101,48 @@ class GenerateRequest(_Pictures):
     )
 
 
-class EditRequest(_Pictures):
+class EditRequest(_Pictures, _FromPicture):
     """Parameters of edit; the picture comes beside them, or `latent` and `source_attributes` replace it."""
 
     attributes: Attributes
     strength: Scalar = Field(default=1.0, ge=0, le=2, description="0 changes nothing, 1 goes all the way, 2 beyond")
-    output: Literal["face"] = Field(default="face", description="`face`: the edited face as the model draws it")
+    face: FaceChoice = Field(default=0, description="which face, 0 for the largest, or `all`")
+    output: Literal["photo", "face"] | None = Field(
+        default=None,
+        description="`photo`, the default with a picture: that picture, edited; `face`, the default with a latent: the "
+        "edited face as the model draws it",
+    )
     latent: Vector | None = Field(default=None, description="of a face that was encoded before")
     source_attributes: Attributes | None = Field(
         default=None,
         description="what the face shows before the edit; estimated from a picture if left out, required with a latent",
     )
+
+
+class SweepRequest(_Pictures, _FromPicture):
+    """Parameters of sweep; the face is a picture's, a latent's, or one drawn from `seed` and `attributes`."""
+
+    attribute: Names = Field(min_length=1, max_length=2, description="one attribute, or two for a grid")
+    target: Scalar = Field(default=1.0, ge=-2, le=2, description="the attribute's value at t = 1")
+    start: Scalar = Field(default=0.0, ge=-2, le=2, description="the first t; 0 is the face as it is")
+    stop: Scalar = Field(default=1.0, ge=-2, le=2, description="the last t")
+    steps: Integer = Field(default=7, ge=2, description="values of t, first and last included")
+    layout: Literal["strip", "frames", "animation"] = Field(
+        default="strip", description="one labelled picture, an archive of pictures, or a film that goes there and back"
+    )
+    size: Integer = Field(default=256, ge=16, le=1024, description="longest side of each picture, in pixels")
+    milliseconds: Integer = Field(default=120, ge=20, le=5000, description="of each frame of an animation")
+    face: Integer = Field(default=0, ge=0, description="which face, 0 for the largest")
+    output: Literal["photo", "face"] | None = Field(
+        default=None, description="`photo`, the default with a picture, or the bare `face` as the model draws it"
+    )
+    latent: Vector | None = Field(default=None, description="of a face that was encoded before")
+    source_attributes: Attributes | None = Field(
+        default=None,
+        description="what the face shows before; estimated from a picture if left out, required with a latent",
+    )
+    seed: Integer | None = Field(default=None, ge=0, le=MAX_SEED, description="a generated face, without a picture")
+    attributes: Attributes = Field(default_factory=dict, description="of the generated face; the rest is drawn")
 
 
 class Face(BaseModel):

@@ -20,6 +20,7 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on")
     bundles: Path = Field(default=Path("bundles"), description="directory that holds one directory per bundle")
+    weights: Path = Field(default=Path("weights"), description="directory of the face finder's weights")
     default_model: str = Field(default="celeba64", description="bundle that answers requests that name no model")
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="where sessions run; `cuda` refuses to start without, `auto` falls back to the CPU"

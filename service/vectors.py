@@ -93,6 +93,15 @@ def edited(shown: np.ndarray, target: np.ndarray, strength: float) -> np.ndarray
     return np.where(np.isnan(target), shown, shown + np.float32(strength) * (target - shown)).astype(np.float32)
 
 
+def swept(shown: np.ndarray, attribute: str, target: float, strengths: np.ndarray, manifest: Manifest) -> np.ndarray:
+    """Attributes f32 [T, N, K]: `shown` f32 [N, K] edited towards `target` in one attribute, at each strength f [T].
+
+    Nothing goes beyond what decoders draw. Raises a 422 Problem for an unknown attribute.
+    """
+    aim = edit_target(attribute_vector({attribute: target}, manifest, "attribute"), manifest)
+    return np.stack([edited(shown, aim, strength) for strength in strengths]).clip(-LIMIT, LIMIT)
+
+
 def latent_matrix(latents: Sequence[Sequence[float]], manifest: Manifest, fields: Sequence[str]) -> np.ndarray:
     """f32 [N, Z] from N latents whose names for errors are `fields`.
 
@@ -116,9 +125,10 @@ class Sampler:
 
     def __init__(self, prior: SamplingPrior, groups: Sequence[str | None]) -> None:
         size = len(prior.latent_mean)
-        self._latent_mean = np.asarray(prior.latent_mean)
-        self._latent_weights = np.asarray(prior.latent_weights)
-        self._cholesky = np.zeros((size, size))
+        # In single precision: a large factor is read from memory for every picture.
+        self._latent_mean = np.asarray(prior.latent_mean, dtype=np.float32)
+        self._latent_weights = np.asarray(prior.latent_weights, dtype=np.float32)
+        self._cholesky = np.zeros((size, size), dtype=np.float32)
         for i, row in enumerate(prior.latent_cholesky):
             self._cholesky[i, : i + 1] = row
         self._groups = list(groups)
@@ -134,9 +144,11 @@ class Sampler:
     def latents(self, seed: int, attributes: np.ndarray, temperature: float = 1.0) -> np.ndarray:
         """f32 [N, Z] that go with `attributes` f32 [N, K]; `temperature` scales the deviation, 0 is the mean."""
         size = len(self._latent_mean)
-        noise = np.stack([self._stream(seed, i).standard_normal(size) for i in range(len(attributes))])
+        noise = np.empty((len(attributes), size), dtype=np.float32)
+        for i, row in enumerate(noise):
+            row[:] = self._stream(seed, i).standard_normal(size)
         mean = self._latent_mean + attributes.clip(-1, 1) @ self._latent_weights.T
-        return (mean + temperature * noise @ self._cholesky.T).astype(np.float32)
+        return (mean + np.float32(temperature) * noise @ self._cholesky.T).astype(np.float32, copy=False)
 
     def attributes(self, asked: np.ndarray, seed: int, count: int) -> np.ndarray:
         """f32 [count, K]: `asked` f32 [K] with its NaNs drawn so that they go with what was asked.

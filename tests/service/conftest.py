@@ -39,6 +39,7 @@ def manifest(bundle_directory: Path) -> Manifest:
 def settings(bundle_directory: Path) -> Settings:
     return Settings(
         bundles=bundle_directory.parent,
+        weights=bundle_directory / "none",
         default_model="tiny",
         max_batch=4,
         queue_images=8,

@@ -316,3 +316,27 @@ def test_a_grid_fills_row_by_row_and_leaves_blanks_white():
 
 def test_the_columns_of_a_grid_can_be_chosen():
     assert images.grid(flat_pictures(3), columns=3)[::3, ::2, 0].tolist() == [[10, 20, 30]]
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_preview_of_a_large_jpeg_is_smaller_and_knows_the_whole_size(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    gradient = Image.fromarray(np.tile(np.linspace(0, 255, 3000).astype(np.uint8), (1200, 1))).convert("RGB")
+    buffer = io.BytesIO()
+    gradient.save(buffer, "JPEG", exif=exif)
+    preview, size = images.decode_preview(buffer.getvalue(), 10**8, longest=800)
+    whole = images.decode(buffer.getvalue(), 10**8)
+    assert size == whole.size
+    assert 800 <= max(preview.size) < 1600
+    assert preview.width / preview.height == pytest.approx(whole.width / whole.height, rel=0.01)
+    small = np.asarray(whole.resize(preview.size, Image.Resampling.BOX)).astype(int)
+    assert np.abs(np.asarray(preview).astype(int) - small).max() < 6
+
+
+@pytest.mark.parametrize(("kind", "longest"), [("PNG", 20), ("JPEG", 60)])
+def test_a_preview_of_any_other_picture_is_the_picture(kind, longest):
+    buffer = io.BytesIO()
+    noise(50, 40).save(buffer, kind)
+    preview, size = images.decode_preview(buffer.getvalue(), 10**6, longest)
+    assert size == preview.size == (50, 40)

@@ -12,7 +12,8 @@ from tests.service import fakes
 
 
 def encoded(value: float) -> Encoded:
-    return Encoded(np.full(4, value, np.float32), np.zeros(4, np.float32), np.zeros(2, np.float32), (0, 0, 1, 1), 9, 9)
+    mean, log_variance, attributes = (np.zeros((1, size), np.float32) for size in (4, 4, 2))
+    return Encoded(mean + np.float32(value), log_variance, attributes, [((0, 0, 1, 1), None)], 9, 9)
 
 
 SIZE = encoded(0).size
@@ -26,10 +27,10 @@ def cache_of(entries: int) -> tuple[LatentCache, CollectorRegistry]:
 
 def test_what_was_put_is_found_again():
     cache, registry = cache_of(2)
-    key = cache.key(b"picture", KNOWN, "sha")
+    key = cache.key(b"picture", KNOWN, "sha", None)
     assert cache.get(key) is None
     cache.put(key, encoded(7))
-    assert cache.get(key).mean.tolist() == [7] * 4
+    assert cache.get(key).mean.tolist() == [[7] * 4]
     counted = {
         r: registry.get_sample_value("facet_latent_cache_requests_total", {"result": r}) for r in ("hit", "miss")
     }
@@ -40,18 +41,19 @@ def test_what_was_put_is_found_again():
 def test_a_key_depends_on_the_picture_what_is_known_of_it_and_the_encoder():
     cache, _ = cache_of(1)
     keys = {
-        cache.key(b"picture", KNOWN, "sha"),
-        cache.key(b"another", KNOWN, "sha"),
-        cache.key(b"picture", -KNOWN, "sha"),
-        cache.key(b"picture", KNOWN, "new"),
+        cache.key(b"picture", KNOWN, "sha", None),
+        cache.key(b"another", KNOWN, "sha", None),
+        cache.key(b"picture", -KNOWN, "sha", None),
+        cache.key(b"picture", KNOWN, "new", None),
+        cache.key(b"picture", KNOWN, "sha", True),
     }
-    assert len(keys) == 4
-    assert cache.key(b"picture", KNOWN.copy(), "sha") in keys
+    assert len(keys) == 5
+    assert cache.key(b"picture", KNOWN.copy(), "sha", None) in keys
 
 
 def test_the_least_recently_used_goes_first():
     cache, registry = cache_of(2)
-    keys = [cache.key(bytes([i]), KNOWN, "sha") for i in range(3)]
+    keys = [cache.key(bytes([i]), KNOWN, "sha", None) for i in range(3)]
     cache.put(keys[0], encoded(0))
     cache.put(keys[1], encoded(1))
     cache.get(keys[0])
@@ -62,17 +64,17 @@ def test_the_least_recently_used_goes_first():
 
 def test_putting_twice_counts_once():
     cache, registry = cache_of(5)
-    key = cache.key(b"picture", KNOWN, "sha")
+    key = cache.key(b"picture", KNOWN, "sha", None)
     cache.put(key, encoded(1))
     cache.put(key, encoded(2))
-    assert cache.get(key).mean[0] == 2
+    assert cache.get(key).mean[0, 0] == 2
     assert registry.get_sample_value("facet_latent_cache_bytes") == SIZE
 
 
 def test_an_entry_larger_than_all_the_room_is_not_kept():
     registry = CollectorRegistry()
     cache = LatentCache(SIZE - 1, Metrics(registry))
-    key = cache.key(b"picture", KNOWN, "sha")
+    key = cache.key(b"picture", KNOWN, "sha", None)
     cache.put(key, encoded(1))
     assert cache.get(key) is None
     assert registry.get_sample_value("facet_latent_cache_bytes") == 0
@@ -80,7 +82,7 @@ def test_an_entry_larger_than_all_the_room_is_not_kept():
 
 def test_without_room_nothing_is_even_looked_up():
     cache, registry = cache_of(0)
-    key = cache.key(b"picture", KNOWN, "sha")
+    key = cache.key(b"picture", KNOWN, "sha", None)
     assert key is None
     cache.put(key, encoded(1))
     assert cache.get(key) is None

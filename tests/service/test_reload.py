@@ -19,7 +19,7 @@ from tests.service import fakes
 
 TOKEN = "correct horse"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
-SMILE = {"attributes": '{"Smiling": 0}'}
+SMILE = {"attributes": '{"Smiling": 0}', "output": "face"}
 
 
 class Generation(FakeRuntime):

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import gc
+import io
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.thread import BrokenThreadPool
 from typing import Any
@@ -16,8 +18,10 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
+from service.detector import FoundFace
+from service.faces import FaceFinder
 from service.settings import Settings
 from tests.service import fakes
 from tests.service.fakes import (
@@ -41,6 +45,7 @@ from tests.service.fakes import (
 PNG = {"Accept": "image/png"}
 JSON = {"Accept": "application/json"}
 MEAN_FACE = 128 + int(LATENT_MEAN[0])
+LANDMARKS = [(69, 111), (108, 111), (89, 130), (73, 152), (105, 152)]  # of the tiny bundle
 ALL_GIVEN = dict.fromkeys(ATTRIBUTES, -1) | {"Smiling": 0.5}
 
 
@@ -50,6 +55,7 @@ def generate(client: TestClient, headers: dict[str, str] = PNG, **asked: Any) ->
 
 def edit(client: TestClient, level: int = 20, headers: dict[str, str] = PNG, **asked: Any) -> httpx.Response:
     """A form with a grey photo; structured parameters as JSON text."""
+    asked = {"output": "face"} | asked
     data = {name: value if isinstance(value, str) else json.dumps(value) for name, value in asked.items()}
     return client.post("/v1/edit", files={"image": ("face.png", grey(level))}, data=data, headers=headers)
 
@@ -93,6 +99,149 @@ def test_encode_keeps_what_is_known_and_estimates_the_rest(client: TestClient):
     data = {"attributes": json.dumps({"Male": -1, "Smiling": 0.5, "Eyeglasses": None})}
     body = facts(client.post("/v1/encode", files={"image": ("face.png", grey(60))}, data=data))
     assert body["faces"][0]["attributes"] == dict.fromkeys(ATTRIBUTES, 0.25) | {"Male": -1, "Smiling": 0.5}
+
+
+class Pair:
+    """A detector that finds two faces: the left half of the picture, and the right."""
+
+    def detect(self, image: Image.Image) -> list[FoundFace]:
+        template = (np.array(LANDMARKS) - [15, 40]) / 148  # in the crop, as shares
+        side = image.height
+        return [FoundFace(0.9, (x, 0, x + side, side), template * side + [x, 0]) for x in (image.width - side, 0)]
+
+
+def two_faces(left: int, right: int) -> bytes:
+    picture = Image.new("RGB", (400, 200), (left,) * 3)
+    picture.paste((right,) * 3, (200, 0, 400, 200))
+    return encoded(picture, "PNG")
+
+
+@pytest.fixture
+def seeing(client: TestClient) -> TestClient:
+    client.app.state.service.faces = FaceFinder(Pair())
+    return client
+
+
+def test_encode_finds_every_face(seeing: TestClient):
+    body = facts(seeing.post("/v1/encode", files={"image": ("pair.png", two_faces(60, 90))}))
+    assert [face["latent"][0] for face in body["faces"]] == pytest.approx([90, 60], abs=1)
+    assert [face["box"] for face in body["faces"]] == [[200, 0, 400, 200], [0, 0, 200, 200]]
+    assert np.array(body["faces"][1]["landmarks"]) == pytest.approx(
+        (np.array(LANDMARKS) - [15, 40]) / 148 * 200, abs=1e-5
+    )
+
+
+@pytest.mark.parametrize(("face", "level"), [("0", 90), ("1", 60)])
+def test_a_face_is_chosen_by_its_number(seeing: TestClient, face: str, level: int):
+    files = {"image": ("pair.png", two_faces(60, 90))}
+    (found,) = facts(seeing.post("/v1/encode", files=files, data={"face": face}))["faces"]
+    assert found["latent"][0] == pytest.approx(level, abs=1)
+    data = {"face": face, "attributes": json.dumps({"Smiling": 0}), "output": "face"}
+    edited = seeing.post("/v1/edit", files=files, data=data, headers=PNG)
+    assert level_of(edited) == pytest.approx(128 + level, abs=1)
+
+
+def test_all_faces_are_edited_at_once_where_asked(seeing: TestClient):
+    data = {"face": "all", "attributes": json.dumps({"Smiling": -1}), "output": "face"}
+    files = {"image": ("pair.png", two_faces(60, 90))}
+    found = levels(seeing.post("/v1/edit", files=files, data=data, headers=JSON))
+    assert found == pytest.approx([28 + 90, 28 + 60], abs=1)
+
+
+def edit_photo(client: TestClient, data: bytes, headers: dict[str, str] = PNG, **asked: Any) -> httpx.Response:
+    form = {name: value if isinstance(value, str) else json.dumps(value) for name, value in asked.items()}
+    return client.post("/v1/edit", files={"image": ("photo", data)}, data=form, headers=headers)
+
+
+def test_an_edited_photo_is_the_photo_with_another_face(client: TestClient):
+    """The tiny model's faces are flat: from Smiling 0.25, its estimate, to 1 they get 75 levels brighter."""
+    found = pixels(edit_photo(client, grey(20), attributes={"Smiling": 1}).content).astype(int)
+    assert found.shape == (218, 178, 3)
+    assert found[114, 89].tolist() == [95] * 3  # the middle of the crop
+    outside = np.ones((218, 178), dtype=bool)
+    outside[40:188, 15:163] = False
+    assert (found[outside] == 20).all()
+
+
+def test_an_edit_to_what_is_there_already_changes_no_pixel_of_the_photo(client: TestClient):
+    noise = np.random.default_rng(0).integers(0, 256, (218, 178, 3), dtype=np.uint8)
+    photo = encoded(Image.fromarray(noise), "PNG")
+    assert np.array_equal(pixels(edit_photo(client, photo, attributes={"Smiling": 1}, strength=0).content), noise)
+    assert np.array_equal(pixels(edit_photo(client, photo, attributes={"Smiling": 0.25}).content), noise)
+
+
+def test_only_the_chosen_faces_of_a_photo_change(seeing: TestClient):
+    def middles(face: str) -> list[int]:
+        found = edit_photo(seeing, two_faces(10, 25), attributes={"Smiling": 1}, face=face)
+        return [int(level) for level in pixels(found.content)[100, [100, 300], 0]]
+
+    assert middles("0") == pytest.approx([10, 100], abs=1)
+    assert middles("1") == pytest.approx([85, 25], abs=1)
+    assert middles("all") == pytest.approx([85, 100], abs=1)
+
+
+@pytest.mark.parametrize(("kind", "answer"), [("JPEG", "jpeg"), ("PNG", "png"), ("WEBP", "webp"), ("GIF", "png")])
+def test_without_a_preference_a_photo_keeps_its_format(client: TestClient, kind: str, answer: str):
+    photo = encoded(Image.new("RGB", (178, 218), "olive"), kind)
+    response = edit_photo(client, photo, {"Accept": "*/*"}, attributes={"Smiling": 1})
+    assert response.headers["content-type"] == f"image/{answer}"
+    assert pixels(response.content).shape == (218, 178, 3)
+    assert edit_photo(client, photo, PNG, attributes={"Smiling": 1}).headers["content-type"] == "image/png"
+
+
+def test_a_photo_keeps_its_transparency_and_its_colour_profile(client: TestClient):
+    picture = Image.new("RGBA", (178, 218), (100, 100, 100, 77))
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    response = edit_photo(client, encoded(picture, "PNG", icc_profile=profile), attributes={"Smiling": 1})
+    found = Image.open(io.BytesIO(response.content))
+    assert found.mode == "RGBA"
+    assert found.getpixel((0, 0)) == (100, 100, 100, 77)
+    assert found.info["icc_profile"] == profile
+    flat = edit_photo(client, encoded(picture, "PNG"), {"Accept": "image/jpeg"}, attributes={"Smiling": 1})
+    assert pixels(flat.content)[0, 0].tolist() == pytest.approx([208] * 3, abs=2)  # over white
+
+
+def test_a_photo_is_edited_upright(client: TestClient):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    sideways = encoded(Image.new("RGB", (218, 178), "olive"), "JPEG", exif=exif)
+    response = edit_photo(client, sideways, attributes={"Smiling": 1})
+    assert pixels(response.content).shape == (218, 178, 3)
+
+
+def test_a_photo_in_json_tells_what_it_shows_now(client: TestClient):
+    body = facts(edit_photo(client, grey(100), JSON, attributes={"Smiling": 1}, format="webp"))
+    (found,) = body["images"]
+    assert (found["media_type"], found["width"], found["height"]) == ("image/webp", 178, 218)
+    assert found["attributes"]["Smiling"] == 1
+    assert pixels(base64.b64decode(found["data"])).shape == (218, 178, 3)
+
+
+def test_pasting_is_a_stage_of_its_own(client: TestClient):
+    assert stages(edit_photo(client, grey(100), attributes={"Smiling": 1})) == [
+        "decode", "align", "queue", "infer", "paste", "encode",
+    ]  # fmt: skip
+
+
+def test_a_latent_has_no_photo(client: TestClient):
+    body = {"latent": [5, 0, 0], "attributes": {}, "source_attributes": ALL_GIVEN, "output": "photo"}
+    assert fields(problem(client.post("/v1/edit", json=body), 422)) == ["output"]
+
+
+def test_a_picture_that_says_it_is_framed_is_not_searched(seeing: TestClient):
+    body = facts(
+        seeing.post("/v1/encode?framed=true", content=grey(60, (200, 200)), headers={"Content-Type": "image/png"})
+    )
+    assert body["faces"][0]["box"] == [0, 0, 200, 200]
+    assert body["faces"][0]["landmarks"] is None
+
+
+@pytest.mark.parametrize(("face", "rule"), [("2", "must be below 2"), ("-1", "greater than"), ("both", "all")])
+def test_a_face_that_is_not_there_is_422(seeing: TestClient, face: str, rule: str):
+    response = seeing.post("/v1/encode", files={"image": ("pair.png", two_faces(60, 90))}, data={"face": face})
+    error = problem(response, 422)["errors"]
+    assert all(entry["field"].startswith("face") for entry in error)
+    assert any(rule in entry["rule"] for entry in error)
 
 
 def test_encode_takes_a_raw_body_with_query_parameters(client: TestClient):
@@ -237,7 +386,7 @@ def test_edit_takes_a_raw_body_with_query_parameters(client: TestClient):
         "/v1/edit",
         content=grey(20),
         headers={"Content-Type": "image/png", **PNG},
-        params={"attributes": '{"Smiling": 0.5}', "strength": "2"},
+        params={"attributes": '{"Smiling": 0.5}', "strength": "2", "output": "face"},
     )
     assert level_of(response) == 223
 
@@ -840,6 +989,33 @@ def test_a_full_queue_is_429_with_retry_after(settings: Settings):
         assert healthy.status_code == 200
         assert first.result(PATIENCE).status_code == 200
         assert generate(client, count=2, seed=1).content == first.result().content
+
+
+def test_a_queue_without_any_room_refuses_before_the_body_is_looked_at(settings: Settings):
+    limits = {"queue_images": 1, "max_batch": 1}
+    with serving(settings.model_copy(update=limits), HeldRuntime) as client, ThreadPoolExecutor(2) as pool:
+        model = model_of(client)
+        model.runtime.hold()
+        try:
+            running = pool.submit(generate, client, seed=1)
+            assert model.runtime.entered.wait(PATIENCE)
+            waiting = pool.submit(generate, client, seed=2)
+            deadline = time.monotonic() + PATIENCE
+            while model.decoder.refusal() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+            refused = client.post("/v1/generate", content=b"{", headers={"X-Request-ID": "mine"})
+            encoded = client.post("/v1/encode", files={"image": ("face.png", grey(60))})
+        finally:
+            model.runtime.release()
+        body = problem(refused, 429)
+        assert body["request_id"] == refused.headers["x-request-id"] == "mine"
+        assert int(refused.headers["retry-after"]) >= 1
+        assert sample(client, "facet_requests_rejected_total", reason="queue_full") == 1
+        assert sample(client, "facet_requests_total", endpoint="/v1/generate", code="429") == 1
+        assert encoded.status_code == 200  # the other graph has room
+        assert [job.result(PATIENCE).status_code for job in (running, waiting)] == [200, 200]
+        assert client.post("/v1/generate", content=b"{").status_code != 429
 
 
 def test_a_deadline_that_passes_is_504(settings: Settings):

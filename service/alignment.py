@@ -1,0 +1,74 @@
+"""Similarity transforms between a picture and the model's upright frame, and pictures sampled through them.
+
+A transform is f64 [2, 3] and maps frame coordinates to picture coordinates, both in pixels with the origin at the
+top-left corner of the top-left pixel, whose centre is (0.5, 0.5).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from service import images
+
+_MARGIN = 3  # pixels that bicubic sampling reads around
+
+
+def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The rotation, scale and shift f64 [2, 3] that takes points f [N, 2] closest to others, in squares (Umeyama 1991).
+
+    Never a reflection. Raises ValueError for points that all lie in one place.
+    """
+    source, target = np.asarray(source, dtype=np.float64), np.asarray(target, dtype=np.float64)
+    origin, aim = source.mean(0), target.mean(0)
+    a, b = source - origin, target - aim
+    spread = np.square(a).sum()
+    if not spread > 0:
+        raise ValueError("the points of a similarity must not all coincide")
+    # In the plane, a rotation with a scale is one complex factor, and least squares for it has this closed form.
+    cosine = (a * b).sum() / spread
+    sine = (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum() / spread
+    turned = np.array([[cosine, -sine], [sine, cosine]])
+    return np.column_stack([turned, aim - turned @ origin])
+
+
+def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Points f64 [N, 2] on the other side."""
+    return np.asarray(points, dtype=np.float64) @ matrix[:, :2].T + matrix[:, 2]
+
+
+def inverse(matrix: np.ndarray) -> np.ndarray:
+    """The transform f64 [2, 3] the other way round."""
+    turned = np.linalg.inv(matrix[:, :2])
+    return np.column_stack([turned, -turned @ matrix[:, 2]])
+
+
+def scale(matrix: np.ndarray) -> float:
+    """Picture pixels to a frame pixel."""
+    return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+
+
+def corners(matrix: np.ndarray, size: float) -> np.ndarray:
+    """Where the corners of a frame of `size` x `size` lie in the picture, f64 [4, 2]."""
+    return apply(matrix, np.array([[0, 0], [size, 0], [size, size], [0, size]]))
+
+
+def sample(image: Image.Image, matrix: np.ndarray, size: int) -> np.ndarray:
+    """The frame's view uint8 [size, size, 3] of an RGB picture.
+
+    Antialiased bicubic; beyond the picture its border pixels continue.
+    """
+    # Reduced to about the frame's resolution first, by a filter that sees every pixel; turned afterwards.
+    reduction = max(1.0, scale(matrix))
+    found = corners(matrix, size)
+    left, top = np.floor(found.min(0) - _MARGIN * reduction)
+    right, bottom = np.ceil(found.max(0) + _MARGIN * reduction)
+    columns, rows = (max(1, round((end - start) / reduction)) for start, end in ((left, right), (top, bottom)))
+    part = images.resample(image, (left, top, right, bottom), (columns, rows))
+    across, down = columns / (right - left), rows / (bottom - top)
+    to_part = np.array([[across, 0, -left * across], [0, down, -top * down]])
+    turned = np.column_stack([to_part[:, :2] @ matrix[:, :2], to_part[:, :2] @ matrix[:, 2] + to_part[:, 2]])
+    picture = Image.fromarray(part).transform(
+        (size, size), Image.Transform.AFFINE, tuple(turned.ravel()), Image.Resampling.BICUBIC
+    )
+    return np.asarray(picture)

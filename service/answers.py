@@ -1,0 +1,142 @@
+"""What goes back to the client: pictures as bytes, or JSON that holds them."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+
+import numpy as np
+from fastapi.responses import JSONResponse, Response
+
+from service import images, negotiation, photo, sheets, sweep
+from service.context import Work
+from service.faces import Place
+from service.models import Model
+from service.schemas import EditRequest, GenerateRequest, PictureResponse, PicturesResponse, SweepRequest
+
+
+async def faces(
+    work: Work,
+    wanted: negotiation.Representation,
+    asked: GenerateRequest | EditRequest,
+    drawn: np.ndarray,
+    attributes: np.ndarray,
+    seed: int | None = None,
+) -> Response:
+    """Drawn faces uint8 [N, S, S, 3] with their `attributes` f32 [N, K]: one picture (several as a grid), or JSON."""
+    if wanted != "json":
+        sheet = drawn[0] if len(drawn) == 1 else images.grid(drawn)
+        with work.call.stage("encode"):
+            data = await work.service.encoded(sheet.size, images.encode, sheet, wanted, asked.quality)
+        return Response(data, media_type=negotiation.MEDIA_TYPES[wanted])
+    with work.call.stage("encode"):
+        encoded = await work.service.encoded(
+            drawn.size, lambda: [images.encode(face, asked.format, asked.quality) for face in drawn]
+        )
+    pictures = [
+        _picture(work, asked.format, data, face.shape[1], face.shape[0], row)
+        for face, data, row in zip(drawn, encoded, attributes, strict=True)
+    ]
+    return _json(work, seed, pictures)
+
+
+async def edited_photo(
+    work: Work,
+    data: bytes,
+    wanted: negotiation.Representation,
+    asked: EditRequest,
+    places: list[Place],
+    drawn: np.ndarray,
+    attributes: np.ndarray,
+) -> Response:
+    """The photograph with its faces edited; `drawn` uint8 [2 N, S, S, 3] are those before, then those after.
+
+    `attributes` f32 [N, K] are those after. JSON tells those of the first face.
+    """
+    kind = asked.format if wanted == "json" else wanted
+
+    def paste_and_encode() -> tuple[bytes, tuple[int, ...]]:
+        # Decoded anew: kept since the encoder's turn, pictures would pile up in the queue, far larger than their files.
+        with work.call.stage("decode"):
+            picture = images.decode_photo(data, work.service.settings.max_image_pixels)
+        with work.call.stage("paste"):
+            edits = zip((place.matrix for place in places), *np.split(drawn, 2), strict=True)
+            pixels = photo.paste(picture.pixels, edits)
+        with work.call.stage("encode"):
+            return images.encode_photo(replace(picture, pixels=pixels), kind, asked.quality), pixels.shape
+
+    encoded, (height, width, _) = await work.service.in_codec_thread(paste_and_encode)
+    if wanted != "json":
+        return Response(encoded, media_type=negotiation.MEDIA_TYPES[wanted])
+    return _json(work, None, [_picture(work, kind, encoded, width, height, attributes[0])])
+
+
+async def swept(
+    work: Work,
+    wanted: negotiation.Representation,
+    asked: SweepRequest,
+    plan: sweep.Plan,
+    drawn: np.ndarray,
+    background: tuple[bytes, Place] | None,
+    seed: int | None,
+) -> Response:
+    """A sweep in the asked layout. `drawn` uint8 [1 + T, S, S, 3] is the face as it is, and then each step.
+
+    `background` is the photograph that the face belongs to, and its place there, unless the bare face is asked for.
+    """
+
+    def lay_out() -> tuple[list[bytes], tuple[int, ...]]:
+        if background is None:
+            frames = sweep.enlarged(drawn[1:], asked.size)
+        else:
+            with work.call.stage("decode"):
+                picture = images.decode_photo(background[0], work.service.settings.max_image_pixels)
+            with work.call.stage("paste"):
+                frames = sweep.on_photo(picture, background[1].matrix, drawn[0], drawn[1:], asked.size)
+        with work.call.stage("encode"):
+            if asked.layout == "animation":
+                kind = "gif" if wanted == "gif" else "webp"
+                return [sheets.animation(frames, kind, asked.milliseconds, asked.quality)], frames.shape[1:]
+            if asked.layout == "strip":
+                sheet = sweep.strip(frames, plan, asked)
+                return [images.encode(sheet, asked.format if wanted == "json" else wanted, asked.quality)], sheet.shape
+            if wanted == "zip":
+                return [sweep.archive(frames, asked.format, asked.quality)], frames.shape[1:]
+            return [images.encode(frame, asked.format, asked.quality) for frame in frames], frames.shape[1:]
+
+    encoded, (height, width, _) = await work.service.in_codec_thread(lay_out)
+    if wanted != "json":
+        return Response(encoded[0], media_type=negotiation.MEDIA_TYPES[wanted])
+    kind = "webp" if asked.layout == "animation" else asked.format
+    shown = plan.attributes.reshape(-1, plan.attributes.shape[-1])
+    # One picture of all steps tells what the last one shows.
+    shown = shown if len(encoded) == len(shown) else shown[-1:]
+    return _json(
+        work, seed, [_picture(work, kind, data, width, height, row) for data, row in zip(encoded, shown, strict=True)]
+    )
+
+
+def _picture(
+    work: Work, kind: images.OutputFormat, data: bytes, width: int, height: int, attributes: np.ndarray
+) -> PictureResponse:
+    return PictureResponse(
+        media_type=negotiation.MEDIA_TYPES[kind],
+        width=width,
+        height=height,
+        data=base64.b64encode(data).decode(),
+        attributes=by_name(work.model, attributes),
+    )
+
+
+def _json(work: Work, seed: int | None, pictures: list[PictureResponse]) -> JSONResponse:
+    return JSONResponse(PicturesResponse(model=work.model.identity, seed=seed, images=pictures).model_dump())
+
+
+def by_name(model: Model, values: np.ndarray) -> dict[str, float]:
+    """Attribute values [K] as JSON tells them."""
+    return dict(zip(model.manifest.attribute_names, floats(values), strict=True))
+
+
+def floats(values: np.ndarray) -> list[float]:
+    """Numbers for JSON, to six decimals."""
+    return [round(float(value), 6) for value in values]

@@ -1,0 +1,86 @@
+"""What requests work with: the service's shared parts, and one request's hold on a model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from service.batcher import QueueFullError
+from service.calls import Call
+from service.faces import FaceFinder
+from service.latents import LatentCache
+from service.metrics import Metrics
+from service.models import Model, Models
+from service.problems import Problem
+from service.settings import Settings
+
+Result = TypeVar("Result")
+# Bytes of pixels. A 64 x 64 face takes 0.1 to 0.2 ms to encode, and handing it to a thread and back another 0.1.
+_SMALL = 3 * 64 * 64
+# The graph without which a path's work cannot be done. An edit may come with a latent and do without the encoder.
+_NEEDED: dict[str, Literal["encoder", "decoder"]] = {
+    "/v1/encode": "encoder",
+    "/v1/generate": "decoder",
+    "/v1/edit": "decoder",
+    "/v1/sweep": "decoder",
+}
+
+
+@dataclass
+class Service:
+    """What handlers share: settings, models, metrics, the codec threads, kept latents, and whether we accept work."""
+
+    settings: Settings
+    models: Models
+    metrics: Metrics
+    codecs: Executor
+    latents: LatentCache
+    faces: FaceFinder
+    ready: bool = False
+    codec_jobs: int = 0
+
+    def refusal(self, path: str) -> float | None:
+        """Seconds after which to try again, where a path's work would be refused whatever it asks for; else None."""
+        graph = _NEEDED.get(path)
+        return self.models.refusal(graph) if graph else None
+
+    async def in_codec_thread(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        """Run picture work beside the event loop. Raises QueueFullError where too much of it waits already.
+
+        Work of a caller that is cancelled is dropped if it has not begun, and counts until it has ended.
+        """
+        if self.codec_jobs >= self.settings.queue_images:
+            self.metrics.rejected.labels("codecs_full").inc()
+            raise QueueFullError(1.0)
+        loop = asyncio.get_running_loop()
+        job = self.codecs.submit(work, *arguments)
+        self.codec_jobs += 1
+        job.add_done_callback(lambda _: loop.call_soon_threadsafe(self._codec_job_ended))
+        return await asyncio.wrap_future(job)
+
+    async def encoded(self, size: int, work: Callable[..., Result], *arguments: Any) -> Result:
+        """Run `work`, which encodes pictures of `size` bytes, where it is done soonest."""
+        return work(*arguments) if size <= _SMALL else await self.in_codec_thread(work, *arguments)
+
+    def work(self, call: Call, name: str | None) -> Work:
+        """Take hold of the model of that name until the request is over. Raises a 503 or a 404 Problem."""
+        if not self.ready:
+            raise Problem(503, "the service is not ready", headers={"Retry-After": "1"})
+        model = call.resources.enter_context(self.models.get(name).in_use())
+        call.headers["X-Facet-Model"] = model.identity
+        return Work(self, call, model)
+
+    def _codec_job_ended(self) -> None:
+        self.codec_jobs -= 1
+
+
+@dataclass(frozen=True)
+class Work:
+    """One request at work on a model, which stays open meanwhile."""
+
+    service: Service
+    call: Call
+    model: Model

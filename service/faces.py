@@ -1,0 +1,106 @@
+"""Which faces of a picture the model is shown, and where in the picture they lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from service import alignment, images
+from service.bundle import FaceFrame
+from service.detector import Detector
+from service.images import Box, FramingError
+
+
+class NoFaceError(images.ImageError):
+    """A sound picture in which nobody's face was found."""
+
+    status = 422
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in a picture the model's view of a face was taken from.
+
+    `matrix` f64 [2, 3] takes the view's coordinates to the picture's (service.alignment). `box` and `landmarks`
+    f64 [5, 2] are in the picture's pixels; of a picture that came framed the box is the
+    view's, and there are no landmarks.
+    """
+
+    matrix: np.ndarray
+    box: Box
+    landmarks: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class FramedFace:
+    """One face as the model sees it, uint8 [S, S, 3], and where it is."""
+
+    pixels: np.ndarray
+    place: Place
+
+
+class FaceFinder:
+    """Frames faces for a model. Without a detector it takes pictures that are framed already, and no others."""
+
+    def __init__(self, detector: Detector | None) -> None:
+        self._detector = detector
+
+    def frame(
+        self,
+        image: Image.Image,
+        frame: FaceFrame,
+        framed: bool | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> list[FramedFace]:
+        """The faces of an upright RGB picture, largest first; at least one.
+
+        `size` is the picture's width and height where `image` is a smaller version of it; places are in its pixels.
+
+        With `framed` the picture is taken to be framed already, as images.framed_face describes. Left open, that holds
+        for pictures of exactly the size of an aligned picture or of the model's own.
+        Raises NoFaceError or FramingError.
+        """
+        if framed is None:
+            sizes = (tuple(frame.aligned_size), (frame.image_size, frame.image_size))
+            framed = self._detector is None or (size or image.size) in sizes
+        factors = np.divide(size or image.size, image.size)
+        if framed:
+            return [_enlarged(_as_it_is(image, frame), factors)]
+        if self._detector is None:
+            raise FramingError("faces cannot be found: the face finder's weights are missing on this server")
+        found = self._detector.detect(image)
+        if not found:
+            raise NoFaceError("no face was found; a picture that is framed already may say so with framed=true")
+        template = _template(frame)
+        framings = [(face, alignment.similarity(template, face.landmarks)) for face in found]
+        views = [
+            FramedFace(alignment.sample(image, matrix, frame.image_size), Place(matrix, face.box, face.landmarks))
+            for face, matrix in framings
+        ]
+        return [_enlarged(view, factors) for view in views]
+
+
+def _as_it_is(image: Image.Image, frame: FaceFrame) -> FramedFace:
+    pixels, box = images.framed_face(image, frame)
+    left, top, right, bottom = box
+    size = frame.image_size
+    matrix = np.array([[(right - left) / size, 0.0, left], [0.0, (bottom - top) / size, top]])
+    return FramedFace(pixels, Place(matrix, box, None))
+
+
+def _enlarged(face: FramedFace, factors: np.ndarray) -> FramedFace:
+    """The same view of a picture that is larger by `factors` f64 [2], across and down."""
+    if (factors == 1).all():
+        return face
+    place = face.place
+    left, top, right, bottom = (np.array(place.box) * np.tile(factors, 2)).tolist()
+    landmarks = None if place.landmarks is None else place.landmarks * factors
+    return FramedFace(face.pixels, Place(place.matrix * factors[:, None], (left, top, right, bottom), landmarks))
+
+
+def _template(frame: FaceFrame) -> np.ndarray:
+    """Where the landmarks lie in the model's view, f64 [5, 2]."""
+    left, top, right, _ = frame.crop_box
+    return (np.array(frame.landmarks) - [left, top]) * (frame.image_size / (right - left))

@@ -1,0 +1,71 @@
+"""Where the faces of a request come from: a picture, or a latent of one that was encoded before."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from service import images, uploads, vectors
+from service.context import Work
+from service.faces import FramedFace
+from service.latents import Encoded
+from service.problems import invalid
+from service.schemas import EditRequest, EncodeRequest, SweepRequest
+
+# The longest side that finding and framing faces needs; the photograph itself is decoded whole when an edit is pasted.
+_LONGEST = 2048
+
+
+async def encoded(
+    work: Work, upload: uploads.Upload, asked: EncodeRequest | EditRequest | SweepRequest, known: np.ndarray
+) -> Encoded:
+    """The asked faces of an uploaded picture as the encoder sees them, from memory where it was seen before.
+
+    `known` f32 [K] holds for all of them, NaN where nothing is known. Raises ImageErrors, BatcherErrors, and a 422
+    Problem where there is no picture or no such face.
+    """
+    if upload.image is None:
+        raise invalid(uploads.IMAGE_FIELD, None, "is required: a form field of that name, or the body itself")
+
+    def decode_and_frame(data: bytes) -> tuple[list[FramedFace], tuple[int, int]]:
+        # One job, so that a decoded picture never waits in the queue: only as many are alive as there are threads.
+        with work.call.stage("decode"):
+            picture, size = images.decode_preview(data, work.service.settings.max_image_pixels, _LONGEST)
+        with work.call.stage("align"):
+            return work.service.faces.frame(picture, work.model.manifest.frame, asked.framed, size), size
+
+    encoder = work.model.manifest.files["encoder.onnx"].sha256
+    key = work.service.latents.key(upload.image, known, encoder, asked.framed)
+    encoded = work.service.latents.get(key)
+    if encoded is None:
+        faces, size = await work.service.in_codec_thread(decode_and_frame, upload.image)
+        # All of them, whichever is asked for: the next request may want another, and finding them costs far more. Of a
+        # crowd, the largest.
+        faces = faces[: work.service.settings.max_count]
+        found = await work.model.encode(
+            np.stack([face.pixels for face in faces]), np.repeat(known[None], len(faces), axis=0), work.call
+        )
+        places = [face.place for face in faces]
+        encoded = Encoded(found["mean"], found["log_variance"], found["attribute_estimates"], places, *size)
+        work.service.latents.put(key, encoded)
+    if asked.face == "all":
+        return encoded
+    if asked.face >= len(encoded.places):
+        rule = f"must be below {len(encoded.places)}, the number of faces found, or 'all'"
+        raise invalid("face", asked.face, rule)
+    return encoded.only(asked.face)
+
+
+def given(work: Work, upload: uploads.Upload, asked: EditRequest, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Latent f32 [1, Z] and attributes f32 [1, K] of a face that comes without a picture. Raises a 422 Problem."""
+    if upload.image is not None:
+        raise invalid("latent", f"{len(asked.latent)} values", "cannot be given together with an image")
+    if asked.output == "photo":
+        raise invalid("output", asked.output, "takes an image; with a latent it must be face")
+    if np.isnan(known).any():
+        missing = [
+            name for name, value in zip(work.model.manifest.attribute_names, known, strict=True) if np.isnan(value)
+        ]
+        raise invalid(
+            "source_attributes", None, f"is required with a latent, for every attribute; missing: {', '.join(missing)}"
+        )
+    return vectors.latent_matrix([asked.latent], work.model.manifest, ["latent"]), known[None]
