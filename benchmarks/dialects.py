@@ -42,7 +42,7 @@ class Bytes:
         return _json("/v1/generate", {"attributes": attributes, "seed": seed}, _PNG)
 
     def edit(self, attributes: Attributes, picture: bytes) -> Request:
-        query = urllib.parse.urlencode({"attributes": json.dumps(attributes)})
+        query = urllib.parse.urlencode({"attributes": json.dumps(attributes), "output": "face"})
         return Request.post(f"/v1/edit?{query}", "image/jpeg", picture, _PNG)
 
 

@@ -1,4 +1,4 @@
-"""A closed-loop HTTP load generator: so many connections, each with one request under way at any time.
+"""An HTTP load generator: closed-loop, so many connections with one request under way each, or open-loop, at a rate.
 
 Responses are parsed by httptools (C) in one asyncio process, so that the generator stays far below a core; `ceiling`
 measures how far, against a server that does nothing.
@@ -131,6 +131,43 @@ async def press(
     await asyncio.gather(*(worker() for _ in range(concurrency)))
     outcome.seconds = seconds
     return outcome
+
+
+async def flood(port: int, requests: Iterable[Request], rate: float, seconds: float) -> tuple[Outcome, float]:
+    """Begin `rate` requests a second whatever comes back, each on a connection that is free or new.
+
+    Waits for all answers. Returns the outcome over `seconds`, and the rate at which requests really began.
+    """
+    loop, outcome = asyncio.get_running_loop(), Outcome(seconds=seconds)
+    supply, free, under_way = itertools.cycle(requests), [], set()
+    begin = time.perf_counter()
+
+    async def one(request: Request) -> None:
+        started = time.perf_counter()
+        try:
+            if free:
+                connection = free.pop()
+            else:
+                _, connection = await loop.create_connection(_Connection, "127.0.0.1", port)
+            status = await connection.ask(request.payload)
+            free.append(connection)
+        except (ConnectionError, OSError, httptools.HttpParserError):
+            status = 0
+        outcome.add(status, time.perf_counter() - started, request.images)
+
+    begun = 0
+    while (now := time.perf_counter() - begin) < seconds:
+        for _ in range(int(now * rate) - begun):
+            task = asyncio.create_task(one(next(supply)))
+            under_way.add(task)
+            task.add_done_callback(under_way.discard)
+            begun += 1
+        await asyncio.sleep(0.002)
+    await asyncio.gather(*under_way)
+    outcome.seconds = time.perf_counter() - begin
+    for connection in free:
+        connection.close()
+    return outcome, begun / seconds
 
 
 class _Nothing(asyncio.Protocol):

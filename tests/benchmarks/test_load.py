@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import math
 
-from benchmarks.load import Outcome, Request, ceiling, press
+from benchmarks.load import Outcome, Request, ceiling, flood, press
 
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
@@ -101,3 +101,18 @@ def test_percentiles_are_of_one_status():
 
 def test_the_generator_itself_is_measured():
     assert asyncio.run(ceiling([REQUEST], concurrency=4, seconds=0.1)) > 0
+
+
+def test_a_flood_begins_at_its_rate_whatever_comes_back():
+    async def story() -> tuple[Outcome, float]:
+        server = Scripted(GOOD, BUSY, None)
+        listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+        async with listening:
+            return await flood(listening.sockets[0].getsockname()[1], [REQUEST], rate=200, seconds=0.3)
+
+    outcome, rate = asyncio.run(story())
+    begun = sum(outcome.statuses.values())
+    assert 40 <= begun <= 60
+    assert rate == begun / 0.3
+    assert set(outcome.statuses) == {200, 429, 0}
+    assert outcome.images == 3 * outcome.statuses[200]

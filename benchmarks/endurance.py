@@ -1,0 +1,289 @@
+"""python -m benchmarks.endurance: what overload, reloading and clients that leave do to a running service.
+
+Three scenes, each against a server of its own: four times the load it can do, a new model as often as it can load one,
+and clients half of whom hang up. The results go to benchmarks/results/endurance.{json,md}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import onnx
+import psutil
+from onnx import numpy_helper
+from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
+
+from benchmarks.dialects import Bytes
+from benchmarks.load import Outcome, Request, flood, press
+from benchmarks.serving import ROOT, Server, portrait, running, servers, workloads
+from service import bundle as bundles
+from service import golden
+from training.graphs import BundleGraphs
+
+_TOKEN = "endurance"
+_CLIENTS = 16
+_PICTURES = 16
+
+
+def _requests(bundle: Path) -> list[Request]:
+    """Generated faces and edits in turn."""
+    manifest = json.loads((bundle / bundles.MANIFEST).read_text())
+    pictures = [portrait(seed, *manifest["frame"]["aligned_size"]) for seed in range(_PICTURES)]
+    return workloads(Bytes(), manifest, pictures)["mixed"]
+
+
+def overload(server: Server, bundle: Path, factor: float, seconds: float) -> dict:
+    """Offer `factor` times the peak for `seconds`, then see at once whether the peak is back."""
+    requests = _requests(bundle)
+
+    def pressed(port: int, warm_up: float) -> Outcome:
+        return asyncio.run(press(port, requests, 64, min(10.0, seconds), warm_up))
+
+    with running(server, bundle) as (port, process):
+        peak = pressed(port, 2.0).throughput
+        before = _megabytes(process)
+        during, rate = asyncio.run(flood(port, requests, factor * peak, seconds))
+        after = _megabytes(process)
+        again = pressed(port, 0.0).throughput
+        return {
+            "peak images/s": peak,
+            "asked for, times the peak": factor,
+            "really offered, times the peak": rate / peak,
+            "goodput under overload, of the peak": during.throughput / peak,
+            "answers by status": dict(sorted(during.statuses.items())),
+            "429 after ms, p50": during.percentile(50, 429),
+            "429 after ms, p99": during.percentile(99, 429),
+            "memory before, MB": before,
+            "memory after, MB": after,
+            "memory at the end, MB": _megabytes(process),
+            "throughput right afterwards, of the peak": again / peak,
+        }
+
+
+def reloads(server: Server, bundle: Path, seconds: float) -> dict:
+    """Two models take each other's place as often as they can; every answer must be wholly of one of them."""
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        versions = [_variation(bundle, root / version, version, 0.1 * number) for number, version in enumerate("ab")]
+        served = root / "bundles" / bundle.name
+        served.parent.mkdir()
+        served.symlink_to(versions[0])
+        environment = server.environment | {"FACET_ADMIN_TOKEN": _TOKEN}
+        with running(dataclasses.replace(server, environment=environment), served) as (port, process):
+            return asyncio.run(_reload_under_load(port, process, served, versions, _requests(bundle), seconds))
+
+
+async def _reload_under_load(
+    port: int, process: psutil.Process, served: Path, versions: list[Path], requests: list[Request], seconds: float
+) -> dict:
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60, limits=limits) as client:
+
+        async def ask(request: Request) -> tuple[int, str, str]:
+            head, _, body = request.payload.partition(b"\r\n\r\n")
+            first, *lines = head.decode().split("\r\n")
+            headers = dict(line.split(": ", 1) for line in lines)
+            answer = await client.post(first.split(" ")[1], content=body, headers=headers)
+            return answer.status_code, answer.headers.get("x-facet-model", ""), _digest(answer.content)
+
+        async def reload(directory: Path) -> None:
+            link = served.with_name(".next")
+            link.symlink_to(directory)
+            link.replace(served)
+            answer = await client.post(
+                f"/v1/models/{served.name}:reload", headers={"Authorization": f"Bearer {_TOKEN}"}
+            )
+            answer.raise_for_status()
+
+        expected: dict[tuple[int, str], str] = {}  # by request and model
+        for directory in versions:
+            await reload(directory)
+            for number, request in enumerate(requests):
+                _, model, digest = await ask(request)
+                expected[number, model] = digest
+        different = sum(
+            len({d for (n, _), d in expected.items() if n == number}) > 1 for number in range(len(requests))
+        )
+        before, end = _megabytes(process), time.monotonic() + seconds
+        counts = {"answers": 0, "failed": 0, "mixed": 0}
+
+        async def client_loop(number: int) -> None:
+            while time.monotonic() < end:
+                number = (number + 1) % len(requests)
+                status, model, digest = await ask(requests[number])
+                counts["answers"] += 1
+                counts["failed"] += status != 200
+                counts["mixed"] += status == 200 and expected.get((number, model)) != digest
+
+        async def reload_loop() -> int:
+            done = 0
+            while time.monotonic() < end:
+                await reload(versions[done % 2])
+                done += 1
+            return done
+
+        done, *_ = await asyncio.gather(reload_loop(), *(client_loop(n) for n in range(_CLIENTS)))
+        return {
+            "reloads": done,
+            **counts,
+            "requests that the two models answer differently": f"{different} of {len(requests)}",
+            "memory before, MB": before,
+            "memory after, MB": _megabytes(process),
+            "threads afterwards": process.num_threads(),
+        }
+
+
+def disconnects(server: Server, bundle: Path, count: int) -> dict:
+    """Of `count` requests half are given up at some moment before the answer."""
+    requests, rng = _requests(bundle), random.Random(0)
+    leaving = [True, False] * (count // 2)
+    rng.shuffle(leaving)
+    with running(server, bundle) as (port, process):
+        descriptors = process.num_fds()
+        answered, hung = asyncio.run(_leave(port, requests, leaving, rng))
+        metrics = _settled(port)
+        codes: Counter[str] = Counter()
+        for labels, value in metrics["facet_requests_total"]:
+            if labels["endpoint"].startswith("/v1"):
+                codes[labels["code"]] += int(value)
+        return {
+            "requests": len(leaving),
+            "given up": sum(leaving),
+            "answered with 200, as clients count": answered,
+            "without an answer within 60 s": hung,
+            "by code, as the server counts": dict(sorted(codes.items())),
+            "cancelled, by stage": {
+                labels["stage"]: int(value) for labels, value in metrics["facet_requests_cancelled_total"]
+            },
+            "images waiting afterwards": sum(value for _, value in metrics["facet_queue_images"]),
+            "requests in flight afterwards": sum(value for _, value in metrics["facet_requests_in_flight"]) - 1,
+            "file descriptors before and afterwards": f"{descriptors}, {process.num_fds()}",
+        }
+
+
+async def _leave(port: int, requests: list[Request], leaving: list[bool], rng: random.Random) -> tuple[int, int]:
+    """How many of those that stay are answered with 200, and how many are not within a minute."""
+    places, answered, hung = iter(range(len(leaving))), 0, 0
+
+    async def worker() -> None:
+        nonlocal answered, hung
+        for place in places:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            payload = requests[place % len(requests)].payload
+            if leaving[place]:
+                # Some do not even send the whole request.
+                writer.write(payload if rng.random() < 0.9 else payload[: rng.randrange(len(payload))])
+                await asyncio.sleep(rng.uniform(0, 0.3))
+            else:
+                writer.write(payload)
+                try:
+                    async with asyncio.timeout(60):
+                        status = (await reader.readline()).split(b" ")[1:2]
+                    answered += status == [b"200"]
+                except TimeoutError:
+                    hung += 1
+            writer.transport.abort()
+
+    await asyncio.gather(*(worker() for _ in range(64)))
+    return answered, hung
+
+
+def _settled(port: int) -> dict[str, list[tuple[dict[str, str], float]]]:
+    """The metrics once nothing is in flight, or after ten seconds."""
+    for _ in range(100):
+        text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        found: dict[str, list[tuple[dict[str, str], float]]] = {}
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                found.setdefault(sample.name, []).append((sample.labels, sample.value))
+        if found["facet_requests_in_flight"][0][1] <= 1:  # this one
+            break
+        time.sleep(0.1)
+    return found
+
+
+def _variation(bundle: Path, directory: Path, version: str, brighter: float) -> Path:
+    """A copy of the bundle under another version, whose faces are so much brighter; -1..1 is the scale."""
+    shutil.copytree(bundle, directory)
+    path = directory / "decoder.onnx"
+    graph = onnx.load(path)
+    last = [node for node in graph.graph.node if node.op_type == "Conv"][-1]
+    bias = next(values for values in graph.graph.initializer if values.name == last.input[2])
+    moved = numpy_helper.to_array(bias)
+    bias.CopyFrom(numpy_helper.from_array((moved + brighter).astype(moved.dtype), bias.name))
+    onnx.save(graph, path)
+    manifest = bundles.load(bundle).manifest.model_copy(update={"version": version})
+    draft = bundles.Bundle(directory, manifest)
+    Image.fromarray(golden.draw(manifest, BundleGraphs(draft).decode)).save(directory / golden.FILE)
+    files = {
+        name: entry.model_copy(
+            update={"sha256": bundles.sha256_file(directory / name), "bytes": (directory / name).stat().st_size}
+        )
+        for name, entry in manifest.files.items()
+    }
+    manifest = manifest.model_copy(update={"files": files})
+    (directory / bundles.MANIFEST).write_text(manifest.model_dump_json())
+    return directory
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _megabytes(process: psutil.Process) -> float:
+    return process.memory_info().rss / 1e6
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {entry}" for key, entry in value.items()) or "none"
+    return str(value)
+
+
+def main() -> int:
+    """Run the scenes and write benchmarks/results/endurance.{json,md}."""
+    arguments = argparse.ArgumentParser(prog="python -m benchmarks.endurance", description=__doc__)
+    arguments.add_argument("--bundle", type=Path, default=ROOT / "bundles" / "celeba64")
+    arguments.add_argument("--seconds", type=float, default=60.0, help="of overload, and of reloading")
+    arguments.add_argument("--factor", type=float, default=4.0, help="overload, times the peak")
+    arguments.add_argument("--requests", type=int, default=5000, help="of which half are given up")
+    arguments.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+    asked = arguments.parse_args()
+    server, bundle = servers()["facet"], asked.bundle.resolve()
+    scenes = {
+        "overload": lambda: overload(server, bundle, asked.factor, asked.seconds),
+        "reloads": lambda: reloads(server, bundle, asked.seconds),
+        "disconnects": lambda: disconnects(server, bundle, asked.requests),
+    }
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; bundle {bundle.name}"
+    found, lines = {}, ["# Endurance", "", f"- {machine}; load generator and server on the same cores."]
+    for name, scene in scenes.items():
+        found[name] = scene()
+        rows = [f"| {key} | {_shown(value)} |" for key, value in found[name].items()]
+        lines += ["", f"## {name.capitalize()}", "", "| | |", "|---|---|", *rows]
+        print("\n".join(lines[-len(rows) - 5 :]), flush=True)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    (asked.out / "endurance.json").write_text(json.dumps({"machine": machine, **found}, indent=1) + "\n")
+    (asked.out / "endurance.md").write_text("\n".join(lines) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
