@@ -70,9 +70,7 @@ def shown(value: Any) -> Any:
 
 
 def from_validation(errors: list[Any]) -> Problem:
-    """Pydantic's errors as one 422, or 400 where the body is no JSON at all."""
-    if errors and errors[0]["type"] == "json_invalid":
-        return Problem(400, "the body is not valid JSON", [{"field": "body", "rule": "must be JSON"}])
+    """Pydantic's errors as one 422."""
     listed = []
     for error in errors[:_MOST_ERRORS]:
         location = [str(part) for part in error["loc"] if part not in _NOT_FIELDS]

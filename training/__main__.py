@@ -135,8 +135,15 @@ def _balanced(faces: Faces, count: int) -> Faces:
 def evaluate(arguments: argparse.Namespace) -> int:
     """Run the protocol on a bundle's graphs."""
     bundle = bundles.load(arguments.bundle)
-    held_out = _bundle_faces(arguments, bundle, arguments.partition)
-    train = _bundle_faces(arguments, bundle, "train")
+    settings = config.parse(bundle.manifest.training.config)
+    train_index, train_pixels = _faces(arguments, settings, "train")
+    index, pixels = _faces(arguments, settings, arguments.partition)
+    rows = dataset.strangers(index, train_index)
+    if not rows.all():
+        print(f"left out {(~rows).sum()} pictures of people in the training partition", file=sys.stderr)
+    if not rows.any():
+        raise dataset.DatasetError(f"{arguments.data}: the {arguments.partition} partition shows nobody new")
+    train, held_out = Faces(train_pixels, train_index.labels), Faces(pixels[rows], index.labels[rows])
     names = bundle.manifest.attribute_names
     judging, facts = _judge_of(arguments.judge, names)
     report = evaluation.evaluate(BundleGraphs(bundle), judging, names, held_out, train, bundle.manifest.prior)

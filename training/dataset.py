@@ -93,6 +93,11 @@ def read_index(root: Path, attributes: list[str], partition: Partition, limit: i
     )
 
 
+def strangers(index: FaceIndex, others: FaceIndex) -> np.ndarray:
+    """bool [N]: pictures of people of whom `others` has no picture; those of unknown identity count as strangers."""
+    return (index.identities == -1) | ~np.isin(index.identities, others.identities)
+
+
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     with path.open(encoding="utf-8") as lines:
         yield from enumerate((line.strip() for line in lines), start=1)

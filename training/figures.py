@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from service import images
+from service import images, sheets
 from service.bundle import Manifest
 from service.vectors import Sampler
 from training.config import ConfigError
@@ -15,8 +15,6 @@ from training.dataset import Faces
 from training.evaluation import inverted, residual_edit
 from training.graphs import Graphs, encode_unknown
 
-_LABEL_HEIGHT = 14
-_LABEL_WIDTH = 110
 # Below 1, faces are drawn nearer to the middle of the prior, where the decoder has seen more pictures.
 _TEMPERATURE = 0.6
 
@@ -24,20 +22,14 @@ _TEMPERATURE = 0.6
 def labelled_grid(
     pictures: np.ndarray, columns: list[str], rows_named: list[str] | None = None, scale: int = 2
 ) -> Image.Image:
-    """uint8 [R, C, S, S, 3] with a heading over each column and, if given, a name before each row, enlarged."""
+    """uint8 [R, C, S, S, 3], enlarged, with a heading over each column and, if given, a name before each row."""
     rows, count, size = pictures.shape[:3]
-    sheet = images.grid(pictures.reshape(rows * count, size, size, 3), columns=count)
-    enlarged = Image.fromarray(sheet).resize((count * size * scale, rows * size * scale), Image.Resampling.BICUBIC)
-    left = _LABEL_WIDTH if rows_named else 0
-    figure = Image.new("RGB", (left + enlarged.width, enlarged.height + _LABEL_HEIGHT), "white")
-    figure.paste(enlarged, (left, _LABEL_HEIGHT))
-    draw = ImageDraw.Draw(figure)
-    for column, heading in enumerate(columns):
-        draw.text((left + column * size * scale + 3, 1), heading.replace("_", " ")[: size * scale // 6], fill="black")
-    for row, name in enumerate(rows_named or []):
-        middle = _LABEL_HEIGHT + (2 * row + 1) * size * scale // 2
-        draw.text((3, middle), name.replace("_", " "), fill="black", anchor="lm")
-    return figure
+    flat = pictures.reshape(rows * count, size, size, 3)
+    side = (size * scale,) * 2
+    enlarged = np.stack([Image.fromarray(face).resize(side, Image.Resampling.BICUBIC) for face in flat])
+    plain = [name.replace("_", " ") for name in rows_named] if rows_named else None
+    headings = [heading.replace("_", " ") for heading in columns]
+    return sheets.labelled(enlarged.reshape(rows, count, *enlarged.shape[1:]), headings, plain)
 
 
 def reconstructions(graphs: Graphs, names: list[str], faces: Faces) -> Image.Image:

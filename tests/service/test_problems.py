@@ -124,13 +124,6 @@ def test_the_place_where_fastapi_looked_is_not_part_of_the_field():
     assert problems.from_validation([error]).errors[0]["field"] == "count"
 
 
-def test_a_body_that_is_no_json_is_400():
-    error = {"type": "json_invalid", "loc": ("body", 7), "msg": "JSON decode error", "input": {}}
-    found = problems.from_validation([error])
-    assert found.status == 400
-    assert found.errors == [{"field": "body", "rule": "must be JSON"}]
-
-
 def test_the_response_is_a_problem_document():
     found = problems.response(Problem(413, "too big", [{"field": "body", "rule": "small"}], {"X-A": "b"}), "id-7")
     assert found.status_code == 413

@@ -51,6 +51,13 @@ def test_identities_are_optional(root):
     assert set(read(root).identities.tolist()) == {-1}
 
 
+def test_strangers_are_those_whom_the_other_pictures_do_not_show(root):
+    path = root / "identity_CelebA.txt"
+    replace(path, "000014.jpg 14", "000014.jpg 3")
+    replace(path, "000016.jpg 16\n", "")
+    assert dataset.strangers(read(root, "validation"), read(root)).tolist() == [True, False, True, True]
+
+
 def test_a_label_without_an_image_is_named(root):
     (root / "img_align_celeba" / "000003.jpg").unlink()
     with pytest.raises(dataset.DatasetError, match=r"labels without an image: .*img_align_celeba/000003\.jpg"):
