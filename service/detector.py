@@ -21,11 +21,16 @@ from service.runtime import require_onnxruntime
 _STRIDES = {8: (16, 32), 16: (64, 128), 32: (256, 512)}  # and the sides of the two anchors at each place, in pixels
 _CENTRE_VARIANCE, _SIZE_VARIANCE = 0.1, 0.2
 _MEAN = np.array([104, 117, 123], dtype=np.float32)  # of blue, green, red
-_SCORE, _OVERLAP = 0.8, 0.4
-# Longest sides that are tried in turn until a face is found: small faces need many pixels, very large ones few.
-_LONGEST = (1024, 320)
+_OVERLAP = 0.4
+# Longest sides that are tried in turn until a face is found, and how much a picture may be enlarged for that: small
+# faces need many pixels, very large ones few.
+_LONGEST = ((1024, 1.0), (320, 1.0), (1024, 2.0))
 _ONET_SIZE = 48
 _ONET_SCORE = 0.5  # below, its landmarks are no better than RetinaFace's
+# What RetinaFace and O-Net must each be sure of for a face: one makes up for what the other misses, since O-Net does not
+# know profiles, and RetinaFace sees faces in blurred backgrounds and overlooks small ones.
+_BELIEVED = ((0.95, 0.0), (0.8, 0.3), (0.5, 0.9))
+_SCORE = min(score for score, _ in _BELIEVED)
 
 
 @dataclass(frozen=True)
@@ -61,13 +66,14 @@ class Detector:
 
     def detect(self, image: Image.Image) -> list[FoundFace]:
         """The faces of an upright RGB picture, largest first."""
-        for longest in _LONGEST:
-            if found := self._at(image, longest):
-                return sorted((self._refined(image, face) for face in found), key=lambda face: -face.area)
+        for longest, enlargement in _LONGEST:
+            looked_at = (self._refined(image, face) for face in self._at(image, longest, enlargement))
+            if found := [face for face in looked_at if face is not None]:
+                return sorted(found, key=lambda face: -face.area)
         return []
 
-    def _at(self, image: Image.Image, longest: int) -> list[FoundFace]:
-        factor = min(1.0, longest / max(image.size))
+    def _at(self, image: Image.Image, longest: int, enlargement: float) -> list[FoundFace]:
+        factor = min(enlargement, longest / max(image.size))
         width, height = (max(1, round(side * factor)) for side in image.size)
         small = image if factor == 1.0 else image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
         # Whole strides; the mean colour, which is zero to the network, fills what is missing.
@@ -87,8 +93,8 @@ class Detector:
             for i in _distinct(boxes, scores)
         ]
 
-    def _refined(self, image: Image.Image, face: FoundFace) -> FoundFace:
-        """The face with O-Net's landmarks, where it sees a face too."""
+    def _refined(self, image: Image.Image, face: FoundFace) -> FoundFace | None:
+        """The face with O-Net's landmarks, where it sees a face too; None for what is not believed to be one."""
         left, top, right, bottom = face.box
         eyes = face.landmarks[1] - face.landmarks[0]
         angle, side = math.atan2(eyes[1], eyes[0]), max(right - left, bottom - top)
@@ -99,6 +105,8 @@ class Detector:
         # The network was trained on pictures with their axes exchanged.
         batch = ((crop.swapaxes(0, 1)[None] - np.float32(127.5)) / 128).astype(np.float32)
         _, points, confidence = self._onet.run(None, {self._onet.get_inputs()[0].name: batch})
+        if not any(face.score >= score and confidence[0, 1] >= second for score, second in _BELIEVED):
+            return None
         if confidence[0, 1] < _ONET_SCORE:
             return face
         landmarks = points[0].reshape(2, 5).T * _ONET_SIZE

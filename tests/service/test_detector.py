@@ -73,6 +73,21 @@ def test_several_faces_come_largest_first(detector, astronaut):
     assert error(small, LANDMARKS * 300 / 512 + [20, 100], 300) < 0.015
 
 
+def test_a_small_face_is_found(detector, astronaut):
+    """28 pixels wide."""
+    sheet = Image.new("RGB", (500, 400), "grey")
+    sheet.paste(astronaut.resize((120, 120), Image.Resampling.LANCZOS), (300, 200))
+    (face,) = detector.detect(sheet)
+    assert error(face, LANDMARKS * 120 / 512 + [300, 200], 120) < 0.02
+
+
+def test_a_blur_of_a_face_beside_one_is_none(detector, astronaut):
+    blur = astronaut.crop((130, 0, 330, 260)).resize((4, 3), Image.Resampling.BOX).resize((640, 480))
+    blur.paste(astronaut.resize((150, 150)), (470, 20))
+    (face,) = detector.detect(blur)
+    assert error(face, LANDMARKS * 150 / 512 + [470, 20], 150) < 0.02
+
+
 @pytest.mark.parametrize("name", ["chelsea", "coffee", "rocket", "page"])
 def test_where_there_is_no_face_none_is_found(detector, name):
     assert detector.detect(Image.fromarray(getattr(skimage.data, name)()).convert("RGB")) == []

@@ -1,0 +1,256 @@
+"""python -m benchmarks.photographs: what edits are worth once they are back on a photograph.
+
+Labelled pictures of people whom the model has not seen are laid, turned and resized at random, on larger canvases; the
+service's own parts find, encode, edit and paste. Because we know where each face was laid, we can look at the result as
+the independent judge sees faces. With `--recogniser`, a directory of dlib's networks (its five-landmark predictor and its
+face recognition network), we also tell how far an edit moves a person's descriptor; below 0.6 it counts as the same one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+from tqdm import tqdm
+
+from service import alignment, photo
+from service import bundle as bundles
+from service.detector import Detector
+from service.faces import FaceFinder, NoFaceError, Place
+from training import dataset
+from training.attributes import exclusion_matrix
+from training.evaluation import inverted, residual_edit
+from training.graphs import BundleGraphs, encode_unknown
+from training.judge import Judge, load_judge
+
+CANVAS = (640, 480)
+_TURN, _SCALES = 30.0, (0.5, 2.0)  # degrees to either side; the aligned picture's size is 1
+_SAME_PERSON = 0.6
+_IDENTITY = ("Smiling", "Black_Hair", "Blond_Hair", "Brown_Hair", "Eyeglasses")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A photograph uint8 [H, W, 3] and the transform f64 [2, 3] from the aligned picture's pixels to its own."""
+
+    pixels: np.ndarray
+    laid: np.ndarray
+
+
+def lay(picture: Image.Image, rng: np.random.Generator) -> Scene:
+    """The picture somewhere on a canvas of smooth colours, turned and resized."""
+    width, height = picture.size
+    angle = np.deg2rad(rng.uniform(-_TURN, _TURN))
+    largest = min(_SCALES[1], 0.95 * min(CANVAS) / np.hypot(width, height))
+    factor = np.exp(rng.uniform(np.log(_SCALES[0]), np.log(largest)))
+    turned = factor * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    reach = np.abs(turned) @ [width / 2, height / 2]
+    centre = rng.uniform(reach, np.array(CANVAS) - reach)
+    matrix = np.column_stack([turned, centre - turned @ [width / 2, height / 2]])
+    colours = Image.fromarray(rng.integers(60, 200, (6, 8, 3), dtype=np.uint8))
+    background = colours.resize(CANVAS, Image.Resampling.BICUBIC)
+    inverse = tuple(alignment.inverse(matrix).ravel())
+    shrunk = 1 / min(1.0, factor)  # antialiasing is the resampling filter's matter, so shrink first
+    small = picture.resize((round(width / shrunk), round(height / shrunk)), Image.Resampling.LANCZOS)
+    to_small = np.diag([small.width / width, small.height / height]) @ np.array(inverse).reshape(2, 3)
+    laid = small.transform(CANVAS, Image.Transform.AFFINE, tuple(to_small.ravel()), Image.Resampling.BICUBIC)
+    inside = Image.new("L", small.size, 255).transform(CANVAS, Image.Transform.AFFINE, tuple(to_small.ravel()))
+    background.paste(laid, (0, 0), inside)
+    return Scene(np.asarray(background), matrix)
+
+
+def frame_of(scene: Scene, box: tuple[float, float, float, float], size: int) -> np.ndarray:
+    """The transform f64 [2, 3] from the model's frame, were the face found without error, to the photograph."""
+    left, top, right, bottom = box
+    crop = np.array([[(right - left) / size, 0, left], [0, (bottom - top) / size, top]])
+    return np.column_stack([scene.laid[:, :2] @ crop[:, :2], alignment.apply(scene.laid, crop[:, 2][None])[0]])
+
+
+def seam(before: np.ndarray, after: np.ndarray) -> float:
+    """Gradient energy after against before, on the ring where the change of uint8 [H, W, 3] ends; NaN without one."""
+    changed = (before != after).any(axis=2)
+    ring = ndimage.binary_dilation(changed, iterations=3) & ~ndimage.binary_erosion(changed, iterations=3)
+    if not ring.any():
+        return np.nan
+    energies = []
+    for pixels in (before, after):
+        down, across = np.gradient(pixels.astype(float), axis=(0, 1))
+        energies.append((down**2 + across**2).sum(2)[ring].mean())
+    return energies[1] / max(energies[0], 1e-9)
+
+
+class Recogniser:
+    """Descriptors f64 [128] of faces, by dlib's networks."""
+
+    def __init__(self, directory: Path) -> None:
+        import dlib
+
+        self._dlib = dlib
+        self._landmarks = dlib.shape_predictor(str(directory / "shape_predictor_5_face_landmarks.dat"))
+        self._network = dlib.face_recognition_model_v1(str(directory / "dlib_face_recognition_resnet_model_v1.dat"))
+
+    def distance(self, before: np.ndarray, after: np.ndarray, place: Place) -> float:
+        """Between the faces at one place of two photographs uint8 [H, W, 3]."""
+        left, top, right, bottom = place.box
+        side, x, y = (right - left + bottom - top) / 2, (left + right) / 2, (top + bottom) / 2
+        box = self._dlib.rectangle(*(round(v) for v in (x - side / 2, y - side / 2, x + side / 2, y + side / 2)))
+        # Landmarks of the untouched face for both: the same pixels are compared.
+        shape = self._landmarks(np.ascontiguousarray(before), box)
+        one, other = (
+            np.array(self._network.compute_face_descriptor(np.ascontiguousarray(p), shape)) for p in (before, after)
+        )
+        return float(np.linalg.norm(one - other))
+
+
+def measure(
+    bundle: bundles.Bundle, judge: Judge, data: Path, weights: Path, count: int, recogniser: Recogniser | None
+) -> dict:
+    """All figures for the first `count` strangers of the validation partition, an attribute each in turn."""
+    manifest, graphs = bundle.manifest, BundleGraphs(bundle)
+    names, frame = manifest.attribute_names, manifest.frame
+    held_out = dataset.read_index(data, names, "validation")
+    rows = np.flatnonzero(dataset.strangers(held_out, dataset.read_index(data, names, "train")))
+    finder = FaceFinder(Detector(weights))
+    exclusion = exclusion_matrix(names).numpy()
+    rng = np.random.default_rng(0)
+    errors, seams, exact, seconds, distances = [], [], [], [], []
+    views: dict[str, list[np.ndarray]] = {"before": [], "photo": [], "frame": []}
+    asked, labels = [], []
+    for number, row in enumerate(tqdm(rows[:count], leave=False)):
+        scene = lay(Image.open(held_out.path(row)).convert("RGB"), rng)
+        picture = Image.fromarray(scene.pixels)
+        try:
+            face = finder.frame(picture, frame, framed=False)[0]
+        except NoFaceError:
+            continue
+        right = frame_of(scene, frame.crop_box, frame.image_size)
+        found, true = (alignment.corners(matrix, frame.image_size) for matrix in (face.place.matrix, right))
+        off = np.sqrt(np.square(found - true).sum(1).mean()) / alignment.scale(right)
+        if off > frame.image_size / 4:  # something else than this face
+            continue
+        errors.append(off)
+        attribute, label = number % len(names), held_out.labels[row : row + 1]
+        latent, shown = encode_unknown(graphs, face.pixels[None], len(names))
+        target = inverted(shown, label, attribute, names)
+        plain, edited = graphs.decode(np.repeat(latent, 2, axis=0), np.concatenate([shown, target]))
+        begin = time.perf_counter()
+        result = photo.paste(scene.pixels, [(face.place.matrix, plain, edited)])
+        seconds.append(time.perf_counter() - begin)
+        exact.append(np.array_equal(photo.paste(scene.pixels, [(face.place.matrix, plain, plain)]), scene.pixels))
+        seams.append(seam(scene.pixels, result))
+        views["before"].append(alignment.sample(picture, right, frame.image_size))
+        views["photo"].append(alignment.sample(Image.fromarray(result), right, frame.image_size))
+        views["frame"].append(residual_edit(face.pixels[None], plain[None], edited[None])[0])
+        asked.append(attribute)
+        labels.append(label[0])
+        if recogniser and names[attribute] in _IDENTITY:
+            distances.append(recogniser.distance(scene.pixels, result, face.place))
+    present, asked = np.stack(labels) > 0, np.array(asked)
+    seen = {name: judge.look(np.stack(pictures))[0] > 0 for name, pictures in views.items()}
+    return {
+        "bundle": bundle.identity,
+        "pictures": len(rows[:count]),
+        "found": len(errors) / len(rows[:count]),
+        "frame_error_pixels": {"median": float(np.median(errors)), "p95": float(np.percentile(errors, 95))},
+        "zero_edit_identical": float(np.mean(exact)),
+        "seam": {"median": float(np.nanmedian(seams)), "p95": float(np.nanpercentile(seams, 95))},
+        "paste_ms": float(1000 * np.median(seconds)),
+        "judge": {name: _seen(seen[name], seen["before"], present, asked, exclusion) for name in ("frame", "photo")},
+        "same_person": (
+            {
+                "edits": len(distances),
+                "below_0.6": float(np.mean(np.array(distances) < _SAME_PERSON)),
+                "median": float(np.median(distances)),
+            }
+            if distances
+            else None
+        ),
+    }
+
+
+def _seen(
+    after: np.ndarray, before: np.ndarray, present: np.ndarray, asked: np.ndarray, exclusion: np.ndarray
+) -> dict[str, float]:
+    """Edits that show, and extra errors on the other attributes; bool [N, K] each, `asked` int [N]."""
+    pictures = np.arange(len(asked))
+    done = after[pictures, asked] != present[pictures, asked]
+    others = ~exclusion[asked]
+    others[pictures, asked] = False
+    extra = ((after != present).astype(float) - (before != present))[others]
+    adding = ~present[pictures, asked]
+    return {
+        "accuracy": float(done.mean()),
+        "added": float(done[adding].mean()),
+        "removed": float(done[~adding].mean()),
+        "side_effects": float(extra.mean()),
+    }
+
+
+def table(report: dict) -> str:
+    """The report as Markdown."""
+    judged = report["judge"]
+    lines = [
+        f"# Edits on photographs, {report['bundle']}",
+        "",
+        f"{report['pictures']} held-out pictures of people whom the model has not seen, each on a canvas of "
+        f"{CANVAS[0]} x {CANVAS[1]}, turned by up to {_TURN:g} degrees, at {_SCALES[0]:g} to {_SCALES[1]:g} times their "
+        "size, one attribute inverted.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| faces found | {report['found']:.1%} |",
+        f"| frame, root mean square error of its corners, in its own pixels | median "
+        f"{report['frame_error_pixels']['median']:.2f}, 95th percentile {report['frame_error_pixels']['p95']:.2f} |",
+        f"| an edit that changes nothing gives the same pixels | {report['zero_edit_identical']:.1%} |",
+        f"| seam: gradient energy on the ring where the change ends, after against before | median "
+        f"{report['seam']['median']:.3f}, 95th percentile {report['seam']['p95']:.3f} |",
+        f"| pasting | {report['paste_ms']:.1f} ms |",
+    ]
+    if same := report["same_person"]:
+        lines.append(
+            f"| the same person (descriptor nearer than {_SAME_PERSON}), {same['edits']} edits of smile, hair and "
+            f"glasses | {same['below_0.6']:.1%}, median distance {same['median']:.2f} |"
+        )
+    lines += [
+        "",
+        "| judged | edits that show | added | removed | extra error on the other attributes |",
+        "|---|---|---|---|---|",
+    ]
+    for name, text in (("frame", "in the model's frame"), ("photo", "on the photograph")):
+        seen = judged[name]
+        lines.append(
+            f"| {text} | {seen['accuracy']:.1%} | {seen['added']:.1%} | {seen['removed']:.1%} "
+            f"| {100 * seen['side_effects']:+.1f} points |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure, print, and write JSON and Markdown."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--data", type=Path, required=True, help="a directory in CelebA's layout")
+    arguments.add_argument("--bundle", type=Path, default=Path("bundles/celeba64"))
+    arguments.add_argument("--judge", type=Path, required=True, help="from `python -m training judge`")
+    arguments.add_argument("--weights", type=Path, default=Path("weights"), help="from `make weights`")
+    arguments.add_argument("--pictures", type=int, default=1000)
+    arguments.add_argument("--recogniser", type=Path, help="directory of dlib's networks; needs the package dlib")
+    arguments.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    asked = arguments.parse_args()
+    recogniser = Recogniser(asked.recogniser) if asked.recogniser else None
+    judge, _ = load_judge(asked.judge)
+    bundle = bundles.load(asked.bundle)
+    report = measure(bundle, judge, asked.data, asked.weights, asked.pictures, recogniser)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    (asked.out / "photographs.json").write_text(json.dumps(report, indent=1) + "\n")
+    (asked.out / "photographs.md").write_text(table(report))
+    print(table(report))
+
+
+if __name__ == "__main__":
+    main()
