@@ -92,6 +92,11 @@ class LossConfig(_Section):
     keep: float = Field(default=2.0, ge=0, description="attributes the edit should leave alone")
     change: float = Field(default=0.4, ge=0, description="mean absolute change of an edit, so that it stays local")
     adversarial: float = Field(default=1.2, ge=0, description="edits that look real to the critic")
+    sharpening: float = Field(
+        default=4.0,
+        ge=1,
+        description="factor on that for raw decodes late in the run, when faces are where they belong",
+    )
     robustness: float = Field(default=1.5, ge=0, description="L2 radius of worst cases the classifier learns from")
     slope: float = Field(default=1.0, ge=0, description="R1 penalty on the critic")
     plainness_margin: float = Field(default=2.0, ge=0, description="logits by which edits outdo the average real face")

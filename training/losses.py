@@ -65,12 +65,13 @@ def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     return F.relu(1.0 - real).mean() + F.relu(1.0 + fake).mean()
 
 
-def non_saturating(fake: Tensor) -> Tensor:
-    """What the model pays for edits that look edited: -log sigmoid of the logit, averaged (Goodfellow et al. 2014).
+def non_saturating(fake: Tensor, weight: Tensor) -> Tensor:
+    """What the model pays for edits that look edited: -log sigmoid of the logit (Goodfellow et al. 2014).
 
-    Where a critic is content there is little left to gain, so the patches that give an edit away weigh most.
+    Averaged over f32 [N, P], each picture times its `weight` f32 [N]. Where a critic is content there is little left to
+    gain, so the patches that give an edit away weigh most.
     """
-    return F.softplus(-fake).mean()
+    return (F.softplus(-fake).mean(dim=1) * weight).mean()
 
 
 def psnr(mse: float | Tensor) -> float:
@@ -81,6 +82,11 @@ def psnr(mse: float | Tensor) -> float:
 def ramp(step: int, steps: int) -> float:
     """A linear ramp that reaches 1 after `steps` steps."""
     return 1.0 if steps == 0 else min(1.0, (step + 1) / steps)
+
+
+def late_factor(progress: float, final: float) -> float:
+    """1 in the first half of a run, then within an eighth of it on to `final`; `progress` is 0 to 1."""
+    return 1.0 + (final - 1.0) * min(1.0, max(0.0, 8.0 * (progress - 0.5)))
 
 
 def flip_probabilities(frequencies: Tensor, labels: Tensor, difficulty: Tensor) -> Tensor:

@@ -83,10 +83,12 @@ def model_loss(
     plainness: Plainness,
     config: Config,
     step: int,
+    progress: float,
 ) -> tuple[Tensor, dict[str, Tensor], Edits]:
     """The model's loss in nats per pixel value, its parts for logging, and the edits.
 
-    `image` f32 [N, 3, S, S] in -1..1, `labels` f32 [N, K] in {-1, +1}, `exclusion` bool [K, K].
+    `image` f32 [N, 3, S, S] in -1..1, `labels` f32 [N, K] in {-1, +1}, `exclusion` bool [K, K]; `progress` is the share
+    of the run that is done, 0 to 1.
     """
     weights = config.loss
     # Never with labels given: a photograph comes without, and a latent should not rely on them.
@@ -120,7 +122,9 @@ def model_loss(
         "edit": losses.attribute_loss(logits, wanted, changed.float()),
         "keep": losses.attribute_loss(logits, wanted, (~changed).float()),
         "change": (edited - reconstruction).abs().mean(),
-        "adversarial": losses.non_saturating(own_kind(realness)),
+        "adversarial": losses.non_saturating(
+            own_kind(realness), realness_weights(realness, losses.late_factor(progress, weights.sharpening))
+        ),
     }
     edit_ramp = losses.ramp(step, weights.edit_warmup_steps)
     total = (
@@ -138,6 +142,15 @@ def model_loss(
 def raw_count(count: int) -> int:
     """How many of `count` edits are looked at raw. Residual ones are the harder and get the larger part."""
     return count // 3
+
+
+def realness_weights(realness: Tensor, raw: float) -> Tensor:
+    """What each edit weighs in the adversarial term, f32 [N]: `raw` if it is looked at raw, else 1.
+
+    `realness` f32 [N, 2, P] is the critic's.
+    """
+    rows = torch.arange(len(realness), device=realness.device)
+    return torch.where(rows < raw_count(len(realness)), raw, 1.0)
 
 
 def own_kind(realness: Tensor) -> Tensor:

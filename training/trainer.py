@@ -85,6 +85,11 @@ class Trainer:
         self.best_score = math.inf
         self._stop_requested = False
 
+    @property
+    def progress(self) -> float:
+        """The share of the run that is done, 0 to 1."""
+        return min(1.0, self.step / max(1, self.total_steps))
+
     # -- one step -----------------------------------------------------------------------------------------------
 
     def train_step(self) -> dict[str, Tensor]:
@@ -108,6 +113,7 @@ class Trainer:
                 self.plainness,
                 self.config,
                 self.step,
+                self.progress,
             )
         norm = self._update(self.model, self.optimiser, total)
         self.opponent.requires_grad_(True)
@@ -188,8 +194,7 @@ class Trainer:
 
     def _set_learning_rates(self) -> None:
         train = self.config.train
-        progress = self.step / max(1, self.total_steps)
-        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        cosine = 0.5 * (1 + math.cos(math.pi * self.progress))
         factor = losses.ramp(self.step, train.warmup_steps) * (
             train.final_learning_rate + (1 - train.final_learning_rate) * cosine
         )

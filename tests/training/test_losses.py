@@ -81,12 +81,23 @@ def test_the_hinge_is_zero_only_beyond_the_margin():
 
 
 def test_patches_that_give_an_edit_away_weigh_most():
-    logits = torch.tensor([-4.0, 0.0, 4.0], requires_grad=True)
-    losses.non_saturating(logits).backward()
-    worst, even, best = (-3 * logits.grad).tolist()
+    logits = torch.tensor([[-4.0, 0.0, 4.0]], requires_grad=True)
+    losses.non_saturating(logits, torch.ones(1)).backward()
+    worst, even, best = (-3 * logits.grad[0]).tolist()
     assert worst == pytest.approx(0.98, abs=0.01)
     assert even == pytest.approx(0.5)
     assert best < 0.02
+
+
+def test_pictures_weigh_what_they_are_given_in_the_realness_term():
+    logits = torch.tensor([[0.0, 0.0], [-4.0, 4.0]])
+    one, other = (losses.non_saturating(logits, torch.tensor(weight)).item() for weight in ([2.0, 0.0], [0.0, 2.0]))
+    assert one == pytest.approx(math.log(2))
+    assert other == pytest.approx((math.log1p(math.exp(4)) + math.log1p(math.exp(-4))) / 2)
+
+
+def test_the_late_factor_sets_in_half_way():
+    assert [losses.late_factor(progress, 5.0) for progress in (0.0, 0.5, 0.5625, 0.625, 1.0)] == [1, 1, 3, 5, 5]
 
 
 def test_psnr_of_one_level_in_255():

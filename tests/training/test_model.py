@@ -46,7 +46,7 @@ def step(model, opponent):
     draws = draws.part(slice(None), torch.device("cpu"))
     exclusion = exclusion_matrix(NAMES)
     total, _, edits = objective.model_loss(
-        model, opponent, image, shown, draws, exclusion, Plainness(len(NAMES), margin=1.0), CONFIG, step=10**6
+        model, opponent, image, shown, draws, exclusion, Plainness(len(NAMES), 1.0), CONFIG, step=10**6, progress=1.0
     )
     frequencies = torch.full((len(NAMES),), 0.5)
     opponent_total, _, _ = objective.opponent_loss(
@@ -139,6 +139,7 @@ def test_raw_and_residual_edits_answer_to_their_own_critic():
     realness = torch.arange(36.0).view(6, 2, 3)
     assert objective.raw_count(6) == 2
     assert torch.equal(objective.own_kind(realness), torch.cat([realness[:2, 0], realness[2:, 1]]))
+    assert objective.realness_weights(realness, 4.0).tolist() == [4, 4, 1, 1, 1, 1]
 
 
 def test_the_slope_is_the_squared_gradient_of_the_critic():
