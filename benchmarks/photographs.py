@@ -1,9 +1,10 @@
 """python -m benchmarks.photographs: what edits are worth once they are back on a photograph.
 
-Labelled pictures of people whom the model has not seen are laid, turned and resized at random, on larger canvases; the
-service's own parts find, encode, edit and paste. Because we know where each face was laid, we can look at the result as
-the independent judge sees faces. With `--recogniser`, a directory of dlib's networks (its five-landmark predictor and its
-face recognition network), we also tell how far an edit moves a person's descriptor; below 0.6 it counts as the same one.
+Labelled pictures of people whom the model has not seen are laid, turned and resized at random, on larger canvases;
+the service's own parts find, encode, edit and paste. Because we know where each face was laid, we can look at the
+result as the independent judge sees faces. With `--recogniser`, a directory of dlib's networks (its five-landmark
+predictor and its face recognition network), we also tell how far an edit moves a person's descriptor; below 0.6 it
+counts as the same one.
 """
 
 from __future__ import annotations
@@ -199,8 +200,8 @@ def table(report: dict) -> str:
         f"# Edits on photographs, {report['bundle']}",
         "",
         f"{report['pictures']} held-out pictures of people whom the model has not seen, each on a canvas of "
-        f"{CANVAS[0]} x {CANVAS[1]}, turned by up to {_TURN:g} degrees, at {_SCALES[0]:g} to {_SCALES[1]:g} times their "
-        "size, one attribute inverted.",
+        f"{CANVAS[0]} x {CANVAS[1]}, turned by up to {_TURN:g} degrees, at {_SCALES[0]:g} to {_SCALES[1]:g} times "
+        "their size, one attribute inverted.",
         "",
         "| | |",
         "|---|---|",

@@ -95,7 +95,7 @@ class LossConfig(_Section):
     sharpening: float = Field(
         default=4.0,
         ge=1,
-        description="factor on that for raw decodes late in the run, when faces are where they belong",
+        description="factor on that for raw decodes in the second half of the run",
     )
     robustness: float = Field(default=1.5, ge=0, description="L2 radius of worst cases the classifier learns from")
     slope: float = Field(default=1.0, ge=0, description="R1 penalty on the critic")
