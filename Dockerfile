@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# Two targets: `cpu` (the default) and `cuda`. The images hold service/ and bundles/, and never torch.
+# Two targets: `cpu` (the default) and `cuda`. The images hold service/, facet/ and bundles/, and never torch.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 ARG CUDA_IMAGE=nvidia/cuda:13.0.1-base-ubuntu24.04
 
@@ -7,6 +7,7 @@ FROM ${PYTHON_IMAGE} AS build-cpu
 WORKDIR /src
 RUN python -m venv /opt/facet
 COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY facet facet
 COPY service service
 COPY training/__init__.py training/__init__.py
 COPY export/__init__.py export/__init__.py
@@ -20,6 +21,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 RUN python3 -m venv /opt/facet
 COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY facet facet
 COPY service service
 COPY training/__init__.py training/__init__.py
 COPY export/__init__.py export/__init__.py

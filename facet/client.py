@@ -1,0 +1,227 @@
+"""The two clients. Both send the calls of `facet.calls`; they differ in how they wait."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import anyio
+import httpx
+
+from facet import calls
+from facet.calls import Call
+from facet.errors import FacetError, translated
+from facet.retries import Retries
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+URL_VARIABLE = "FACET_URL"
+DEFAULT_URL = "http://127.0.0.1:8000"
+_TIMEOUT = 60.0
+# The service knows the time limit and answers when it is over; that answer says more than a closed connection.
+_GRACE = 5.0
+_CONNECT_SECONDS = 10.0
+
+
+def _waiting(build: Callable[P, Call[T]]) -> Callable[Concatenate[Client, P], T]:
+    """A method of Client that sends what `build` describes."""
+
+    @functools.wraps(build)
+    def method(self: Client, /, *arguments: P.args, **options: P.kwargs) -> T:
+        return self._send(build(*arguments, **options))
+
+    return _described(method, build)
+
+
+def _awaited(build: Callable[P, Call[T]]) -> Callable[Concatenate[AsyncClient, P], Awaitable[T]]:
+    """A method of AsyncClient that sends what `build` describes."""
+
+    @functools.wraps(build)
+    async def method(self: AsyncClient, /, *arguments: P.args, **options: P.kwargs) -> T:
+        # In a thread: files are read and Pillow images encoded there.
+        return await self._send(await anyio.to_thread.run_sync(functools.partial(build, *arguments, **options)))
+
+    return _described(method, build)
+
+
+def _described(method: Any, build: Callable[..., Any]) -> Any:
+    signature = inspect.signature(build)
+    this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    # Inside Call[...] stands what the method gives.
+    returned = str(signature.return_annotation).removeprefix("Call[").removesuffix("]")
+    method.__signature__ = signature.replace(
+        parameters=[this, *(p.replace() for p in signature.parameters.values())], return_annotation=returned
+    )
+    return method
+
+
+def _options(url: str, timeout: float | None, headers: Mapping[str, str] | None) -> dict[str, Any]:
+    """What both of httpx's clients are made with."""
+    sent = dict(headers or {})
+    if timeout is None:
+        return {"base_url": url, "headers": sent, "timeout": httpx.Timeout(None, connect=_CONNECT_SECONDS)}
+    if not timeout > 0:
+        raise ValueError(f"timeout={timeout}: must be a number of seconds above 0, or None")
+    sent["X-Request-Timeout"] = f"{timeout:g}"
+    limits = httpx.Timeout(timeout + _GRACE, connect=min(timeout, _CONNECT_SECONDS))
+    return {"base_url": url, "headers": sent, "timeout": limits}
+
+
+def _address(url: str | None) -> str:
+    """Raises ValueError for what is no address of a service."""
+    url = url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as exc:
+        raise ValueError(f"url {url}: {exc}") from exc
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ValueError(f"url {url}: must begin with http:// or https:// and a host")
+    return url
+
+
+class Client:
+    """Calls that wait for their answer. May be shared by threads.
+
+    `url` is where the service listens; left out, the variable FACET_URL or else http://127.0.0.1:8000. `timeout`, in
+    seconds, is for each try; the service is told and drops what is late. `headers` go with every request, `transport`
+    replaces httpx's own. Close it, or use it in a `with` statement.
+
+    Raises ValueError for a url that is none, or a timeout that is not above 0.
+    """
+
+    encode = _waiting(calls.encode)
+    generate = _waiting(calls.generate)
+    edit = _waiting(calls.edit)
+    sweep = _waiting(calls.sweep)
+    models = _waiting(calls.models)
+    model = _waiting(calls.model)
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        timeout: float | None = _TIMEOUT,
+        retries: Retries | None = None,
+        headers: Mapping[str, str] | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._http = httpx.Client(transport=transport, **_options(_address(url), timeout, headers))
+        self._retries = retries or Retries()
+
+    @classmethod
+    def local(
+        cls,
+        bundles: str | os.PathLike[str] | None = None,
+        *,
+        weights: str | os.PathLike[str] | None = None,
+        timeout: float | None = _TIMEOUT,
+        retries: Retries | None = None,
+        **settings: Any,
+    ) -> Client:
+        """A client of the very same service inside this process, without a server.
+
+        `bundles` and `weights` are its directories, `settings` any other of the service's settings (docs/operations.md)
+        without their prefix. Models are loaded now, in a thread of their own; closing finishes what is under way.
+
+        Raises SetupError where the service cannot start.
+        """
+        from facet import bridge, local
+
+        service = local.InProcess(local.application(bundles, weights, timeout, settings))
+        return cls(local.URL, timeout=timeout, retries=retries, transport=bridge.Bridge(service))
+
+    def close(self) -> None:
+        """Close connections; a local service finishes what is under way first."""
+        self._http.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _send(self, call: Call[T]) -> T:
+        tried = 0
+        while True:
+            tried += 1
+            try:
+                with translated(self._http.base_url):
+                    response = self._http.send(call.request(self._http))
+                return call.read(response)
+            except FacetError as exc:
+                pause = self._retries.pause(exc, tried)
+            time.sleep(pause)
+
+
+class AsyncClient:
+    """Calls to await; otherwise as `Client`. Close it with `aclose`, or use it in an `async with` statement."""
+
+    encode = _awaited(calls.encode)
+    generate = _awaited(calls.generate)
+    edit = _awaited(calls.edit)
+    sweep = _awaited(calls.sweep)
+    models = _awaited(calls.models)
+    model = _awaited(calls.model)
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        timeout: float | None = _TIMEOUT,
+        retries: Retries | None = None,
+        headers: Mapping[str, str] | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._http = httpx.AsyncClient(transport=transport, **_options(_address(url), timeout, headers))
+        self._retries = retries or Retries()
+
+    @classmethod
+    def local(
+        cls,
+        bundles: str | os.PathLike[str] | None = None,
+        *,
+        weights: str | os.PathLike[str] | None = None,
+        timeout: float | None = _TIMEOUT,
+        retries: Retries | None = None,
+        **settings: Any,
+    ) -> AsyncClient:
+        """As `Client.local`, in the running event loop of asyncio. Models are loaded when the client is entered, or
+        with the first call; that is where SetupError for a bundle is raised.
+        """
+        from facet import local
+
+        service = local.InProcess(local.application(bundles, weights, timeout, settings))
+        return cls(local.URL, timeout=timeout, retries=retries, transport=service)
+
+    async def aclose(self) -> None:
+        """Close connections; a local service finishes what is under way first."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> AsyncClient:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.__aexit__(kind, error, trace)
+
+    async def _send(self, call: Call[T]) -> T:
+        tried = 0
+        while True:
+            tried += 1
+            try:
+                with translated(self._http.base_url):
+                    response = await self._http.send(call.request(self._http))
+                return call.read(response)
+            except FacetError as exc:
+                pause = self._retries.pause(exc, tried)
+            await anyio.sleep(pause)

@@ -1,0 +1,78 @@
+"""Where results go."""
+
+from __future__ import annotations
+
+import pytest
+
+from facet.arguments import UsageError
+from facet.outputs import plan
+
+STILL = ("png", "jpeg", "webp")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("in/a.jpg", "in/b.PNG", "in/sub/c.gif", "in/notes.txt", "in/.hidden.jpg", "in/.dir/d.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def targets(*arguments, **options) -> list[str]:
+    return [str(target) for job in plan(*arguments, **options) for target in job.targets]
+
+
+def test_one_picture_goes_into_one_file_whose_suffix_tells_the_format(folder):
+    (job,) = plan(["in/a.jpg"], "out.webp", STILL, None, None)
+    assert (str(job.targets[0]), job.kind) == ("out.webp", "webp")
+
+
+def test_a_folder_is_mirrored_and_each_picture_keeps_its_format(folder):
+    assert targets(["in"], "out", STILL, None, None) == ["out/a.jpg", "out/b.PNG", "out/sub/c.png"]
+    assert targets(["in"], "out/", STILL, "webp", None) == ["out/a.webp", "out/b.webp", "out/sub/c.webp"]
+    assert targets(["in"], "out/", STILL, None, "png") == ["out/a.png", "out/b.PNG", "out/sub/c.png"]
+
+
+def test_one_picture_may_go_into_a_folder_and_several_must(folder):
+    assert targets(["in/a.jpg"], "in/sub", STILL, None, None) == ["in/sub/a.jpg"]
+    assert targets(["in/a.jpg", "in/b.PNG"], "out", STILL, None, None) == ["out/a.jpg", "out/b.PNG"]
+    with pytest.raises(UsageError, match=r"-o out\.jpg: several pictures"):
+        plan(["in"], "out.jpg", STILL, None, None)
+    with pytest.raises(UsageError, match=r"-o in/notes\.txt: must be a folder"):
+        plan(["in"], "in/notes.txt", STILL, None, None)
+
+
+def test_frames_become_numbered_files(folder):
+    assert targets(["in/a.jpg"], "out", STILL, None, "png", frames=2) == ["out/a-00.png", "out/a-01.png"]
+    assert targets([], "out", STILL, "webp", "png", frames=2) == ["out/face-00.webp", "out/face-01.webp"]
+
+
+def test_results_of_an_earlier_run_are_no_pictures_to_work_on(folder):
+    (folder / "in/out").mkdir()
+    (folder / "in/out/a.jpg").touch()
+    assert targets(["in"], "in/out", STILL, None, None) == ["in/out/a.jpg", "in/out/b.PNG", "in/out/sub/c.png"]
+
+
+@pytest.mark.parametrize(
+    ("given", "out", "said"),
+    [
+        (["in"], "in", "would be overwritten"),
+        (["in/a.jpg"], "in/a.jpg", "would be overwritten"),
+        (["in", "in/a.jpg"], "out", "would both be written to out/a.jpg"),
+        (["nowhere.jpg"], "out.jpg", r"nowhere\.jpg: no such file or folder$"),
+        (["Smiling"], "out.jpg", "given as NAME=VALUE"),
+        (["in/.dir/empty"], "out", "no such file"),
+        (["in/a.jpg"], "out.gif", r"-o out\.gif: the suffix must be one of \.png, \.jpg, \.jpeg, \.webp"),
+        (["in/a.jpg"], "out", "the suffix"),
+    ],
+)
+def test_what_makes_no_sense_is_named(folder, given, out, said):
+    with pytest.raises(UsageError, match=said):
+        plan(given, out, STILL, None, None)
+
+
+def test_an_empty_folder_is_named(folder):
+    (folder / "empty").mkdir()
+    with pytest.raises(UsageError, match="empty: holds no pictures"):
+        plan(["empty"], "out", STILL, None, None)
