@@ -71,7 +71,12 @@ def servers() -> dict[str, Server]:
     facet = Server(
         "facet",
         ("{python}", "-m", "service"),
-        environment={"FACET_BUNDLES": "{bundles}", "FACET_PORT": "{port}", "FACET_LOG_LEVEL": "warning"},
+        environment={
+            "FACET_BUNDLES": "{bundles}",
+            "FACET_PORT": "{port}",
+            "FACET_LOG_LEVEL": "warning",
+            "FACET_LATENT_CACHE_BYTES": "0",  # peers remember nothing either
+        },
     )
     found = [facet]
     for name, dialect in PEER_DIALECTS.items():

@@ -55,17 +55,17 @@ async def edited_photo(
     """
     kind = asked.format if wanted == "json" else wanted
 
-    def paste_and_encode() -> tuple[bytes, tuple[int, ...]]:
+    def paste_and_encode() -> tuple[bytes, tuple[int, int]]:
         # Decoded anew: kept since the encoder's turn, pictures would pile up in the queue, far larger than their files.
         with work.call.stage("decode"):
             picture = images.decode_photo(data, work.service.settings.max_image_pixels)
         with work.call.stage("paste"):
             edits = zip((place.matrix for place in places), *np.split(drawn, 2), strict=True)
-            pixels = photo.paste(picture.pixels, edits)
+            edited = replace(picture, image=photo.paste(picture.image, edits))
         with work.call.stage("encode"):
-            return images.encode_photo(replace(picture, pixels=pixels), kind, asked.quality), pixels.shape
+            return images.encode_photo(edited, kind, asked.quality), edited.image.size
 
-    encoded, (height, width, _) = await work.service.in_codec_thread(paste_and_encode)
+    encoded, (width, height) = await work.service.in_codec_thread(paste_and_encode)
     if wanted != "json":
         return Response(encoded, media_type=negotiation.MEDIA_TYPES[wanted])
     return _json(work, None, [_picture(work, kind, encoded, width, height, attributes[0])])

@@ -27,8 +27,8 @@ _OVERLAP = 0.4
 _LONGEST = ((1024, 1.0), (320, 1.0), (1024, 2.0))
 _ONET_SIZE = 48
 _ONET_SCORE = 0.5  # below, its landmarks are no better than RetinaFace's
-# What RetinaFace and O-Net must each be sure of for a face: one makes up for what the other misses, since O-Net does not
-# know profiles, and RetinaFace sees faces in blurred backgrounds and overlooks small ones.
+# How sure RetinaFace and O-Net must be of a face. Either makes up for what the other misses: O-Net does not know
+# profiles; RetinaFace sees faces in blurred backgrounds and overlooks small ones.
 _BELIEVED = ((0.95, 0.0), (0.8, 0.3), (0.5, 0.9))
 _SCORE = min(score for score, _ in _BELIEVED)
 

@@ -92,11 +92,11 @@ def decode_preview(data: bytes, max_pixels: int, longest: int) -> tuple[Image.Im
 class Photo:
     """A decoded picture with what has to be kept beside its colours.
 
-    `pixels` uint8 [H, W, 3], upright; `alpha` uint8 [H, W] if it has any; `profile` is the ICC profile of the colours.
+    `image` is RGB and upright; `alpha` its transparency (L) if it has any; `profile` is the ICC profile of the colours.
     """
 
-    pixels: np.ndarray
-    alpha: np.ndarray | None
+    image: Image.Image
+    alpha: Image.Image | None
     profile: bytes | None
 
 
@@ -109,9 +109,9 @@ def decode_photo(data: bytes, max_pixels: int) -> Photo:
     # A profile of inks or of greys says nothing about the RGB they are converted to.
     profile = image.info.get("icc_profile") if image.mode in ("RGB", "RGBA", "P") else None
     if image.has_transparency_data:
-        whole = np.asarray(image.convert("RGBA"))
-        return Photo(whole[:, :, :3], whole[:, :, 3], profile)
-    return Photo(np.asarray(_as_rgb(image)), None, profile)
+        whole = image.convert("RGBA")
+        return Photo(whole.convert("RGB"), whole.getchannel("A"), profile)
+    return Photo(_as_rgb(image), None, profile)
 
 
 def format_of(data: bytes) -> OutputFormat:
@@ -215,9 +215,10 @@ def framed_face(image: Image.Image, frame: Frame) -> tuple[np.ndarray, Box]:
 
 def encode_photo(photo: Photo, image_format: OutputFormat, quality: int = 90) -> bytes:
     """Encode with transparency and profile; JPEG knows no transparency and gets the picture over white."""
-    image = Image.fromarray(photo.pixels)
+    image = photo.image
     if photo.alpha is not None:
-        image.putalpha(Image.fromarray(photo.alpha))
+        image = image.copy()
+        image.putalpha(photo.alpha)
         if image_format == "jpeg":
             image = _as_rgb(image)
     return _encoded(image, image_format, quality, photo.profile)

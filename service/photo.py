@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -24,12 +25,11 @@ _SPREAD = 0.025  # of the mask, share of the frame
 _FINE = 4  # frame pixels become so many, smoothly, before they are turned into the photograph's
 
 
-def paste(photo: np.ndarray, edits: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> np.ndarray:
-    """The photograph uint8 [H, W, 3] with the edits of its faces, one after the other.
+def paste(photo: Image.Image, edits: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Image.Image:
+    """The photograph, RGB, with the edits of its faces, one after the other; the photograph itself is left as it is.
 
     An edit is a `matrix` f64 [2, 3], which takes frame coordinates to the photograph's (service.alignment), and a face
-    before and after, both uint8 [S, S, 3]. Equal faces change nothing, and nothing changes outside the frames. The
-    photograph itself is left as it is.
+    before and after, both uint8 [S, S, 3]. Equal faces change nothing, and nothing changes outside the frames.
     """
     result = photo.copy()
     for matrix, before, after in edits:
@@ -37,25 +37,32 @@ def paste(photo: np.ndarray, edits: Iterable[tuple[np.ndarray, np.ndarray, np.nd
     return result
 
 
-def _paste(photo: np.ndarray, matrix: np.ndarray, before: np.ndarray, after: np.ndarray) -> None:
-    change, mask, replaced = _change(before, after)
-    size = len(before)
-    rows, columns = _region(matrix, size, photo.shape)
-    if not mask.any() or rows.start >= rows.stop or columns.start >= columns.stop:
+def _paste(photo: Image.Image, matrix: np.ndarray, before: np.ndarray, after: np.ndarray) -> None:
+    change, replaced = _change(before, after)
+    region = _region(matrix, change, photo.size)
+    if region is None:
         return
+    origin = region[:2]
     local = matrix.copy()
-    local[:, 2] -= [columns.start, rows.start]
-    part = photo[rows, columns]
-    warp = _Warp(local, size, part.shape)
-    result = part.astype(np.float32)
+    local[:, 2] -= origin
+    part = photo.crop(region)
+    warp = _Warp(local, len(before), part.size)
+    # Colours and the mask of what is replaced travel through one warp, in bytes: of the change, as many steps of it as
+    # the largest needs.
+    step = max(np.abs(change).max() / 120, 0.25)
+    levels = np.dstack([128 + change / step, 255 * replaced]).round().astype(np.uint8)
+    warped = warp(levels, "CMYK")
     if replaced.any() and alignment.scale(matrix) > 1:
-        result -= warp(replaced)[:, :, None] * _detail(part, local, size, warp)
-    result += np.stack([warp(change[:, :, channel] * mask) for channel in range(3)], axis=-1)
-    photo[rows, columns] = result.round().clip(0, 255).astype(np.uint8)
+        coarse = warp(alignment.sample(part, local, len(before)), "RGB")
+        part = Image.composite(coarse, part, warped.getchannel(3))
+    table = ((np.arange(256) - 128) * step).round().astype(np.int16)
+    result = table[np.asarray(warped)[:, :, :3]]
+    result += np.asarray(part)
+    photo.paste(Image.fromarray(result.clip(0, 255).astype(np.uint8)), origin)
 
 
-def _change(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The difference f32 [S, S, 3], where it counts, and where it takes the place of what was there; f32 [S, S]."""
+def _change(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The difference as far as it counts, f32 [S, S, 3], and where it takes the place of what was there, f32 [S, S]."""
     change = after.astype(np.float32) - before.astype(np.float32)
     size = len(change)
     blur, window = _blur(size), _window(size)
@@ -63,7 +70,8 @@ def _change(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarr
     mask = blur @ _step(strength, _NOISE, _MEANT) @ blur.T * window
     replaced = blur @ _step(strength, _REPLACED, _REPLACED_WHOLLY) @ blur.T * window
     # A Gaussian never ends; an edit does.
-    return change, np.where(mask > 1e-3, mask, 0), np.where(replaced > 1e-3, replaced, 0)
+    mask, replaced = (np.where(share > 1e-3, share, 0) for share in (mask, replaced))
+    return change * mask[:, :, None], replaced
 
 
 @lru_cache
@@ -88,31 +96,34 @@ def _window(size: int) -> np.ndarray:
     return np.outer(edge, edge).astype(np.float32)
 
 
-def _region(matrix: np.ndarray, size: int, shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """Rows and columns of the photograph that the frame touches."""
-    found = alignment.corners(matrix, size)
-    left, top = np.floor(found.min(0)).astype(int)
-    right, bottom = np.ceil(found.max(0)).astype(int)
-    return slice(max(0, top), min(shape[0], bottom)), slice(max(0, left), min(shape[1], right))
+def _region(matrix: np.ndarray, change: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """Left, top, right and bottom of the part of a picture of that width and height which f32 [S, S, 3] reaches."""
+    rows, columns = (np.flatnonzero(change.any(axis=axes)) for axes in ((1, 2), (0, 2)))
+    if not len(rows):
+        return None
+    # Interpolation carries a value two pixels far.
+    (x0, x1), (y0, y1) = ((found[0] - 2, found[-1] + 3) for found in (columns, rows))
+    found = alignment.apply(matrix, np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]))
+    left, top = np.floor(found.min(0)).astype(int).clip(0)
+    right, bottom = np.minimum(np.ceil(found.max(0)).astype(int), size)
+    return (int(left), int(top), int(right), int(bottom)) if left < right and top < bottom else None
 
 
 class _Warp:
-    """Takes maps f32 [S, S] of the frame to f32 [H, W] of the picture that `matrix` leads to."""
+    """Takes maps of the frame, uint8 [S, S, C], to a picture of `size`, to which `matrix` leads from the frame."""
 
-    def __init__(self, matrix: np.ndarray, size: int, shape: tuple[int, ...]) -> None:
+    def __init__(self, matrix: np.ndarray, frame_size: int, size: tuple[int, int]) -> None:
         # Made finer by smooth interpolation, or coarser where the face is smaller than the frame, so that the turning
         # itself can be the fast, linear kind.
-        self._side = max(1, round(size * min(alignment.scale(matrix), _FINE)))
-        self._coefficients = tuple((alignment.inverse(matrix) * (self._side / size)).ravel())
-        self._shape = (shape[1], shape[0])
+        self._side = max(1, round(frame_size * min(alignment.scale(matrix), _FINE)))
+        self._coefficients = tuple((alignment.inverse(matrix) * (self._side / frame_size)).ravel())
+        self._size = size
 
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        fine = Image.fromarray(values.astype(np.float32)).resize((self._side,) * 2, Image.Resampling.BICUBIC)
-        turned = fine.transform(self._shape, Image.Transform.AFFINE, self._coefficients, Image.Resampling.BILINEAR)
-        return np.asarray(turned)
-
-
-def _detail(photo: np.ndarray, matrix: np.ndarray, size: int, warp: _Warp) -> np.ndarray:
-    """What the picture has that the model's view of it has not, f32 [H, W, 3]."""
-    view = alignment.sample(Image.fromarray(photo), matrix, size).astype(np.float32)
-    return photo - np.stack([warp(view[:, :, channel]) for channel in range(3)], axis=-1)
+    def __call__(self, values: np.ndarray, mode: Literal["RGB", "CMYK"]) -> Image.Image:
+        """`CMYK` is any four channels: Pillow would multiply those of RGBA by the last."""
+        picture = Image.frombytes(mode, values.shape[1::-1], np.ascontiguousarray(values).tobytes())
+        fine = picture.resize((self._side,) * 2, Image.Resampling.BICUBIC)
+        neutral = (128, 128, 128, 0)[: values.shape[2]]
+        return fine.transform(
+            self._size, Image.Transform.AFFINE, self._coefficients, Image.Resampling.BILINEAR, fillcolor=neutral
+        )

@@ -39,12 +39,10 @@ def on_photo(source: Photo, matrix: np.ndarray, before: np.ndarray, after: np.nd
 
     `matrix` takes the frame of `before` uint8 [S, S, 3] to the photograph as it was.
     """
-    image = Image.fromarray(source.pixels)
-    small = image.copy()
+    small = source.image.copy()
     small.thumbnail((size, size), Image.Resampling.BICUBIC)
-    factors = np.array([[small.width / image.width], [small.height / image.height]])
-    pixels = np.asarray(small)
-    return np.stack([photo.paste(pixels, [(matrix * factors, before, face)]) for face in after])
+    factors = np.array([[small.width / source.image.width], [small.height / source.image.height]])
+    return np.stack([photo.paste(small, [(matrix * factors, before, face)]) for face in after])
 
 
 def enlarged(faces: np.ndarray, size: int) -> np.ndarray:
