@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from service import problems
+from service import problems, studio
 from service.calls import CallMiddleware
 from service.context import Service
 from service.detector import Detector
@@ -71,6 +71,7 @@ def create_app(
         faces=FaceFinder(_detector(settings)),
     )
     app.include_router(router)
+    app.include_router(studio.router)
     _describe_problems(app)
     problems.install(app)
     app.add_middleware(

@@ -50,7 +50,7 @@ class LatentCache:
         self._entries: OrderedDict[bytes, Encoded] = OrderedDict()
         self._bytes = 0
 
-    def key(self, picture: bytes, known: np.ndarray, encoder_sha256: str, framed: bool | None) -> bytes | None:
+    def key(self, picture: bytes, known: np.ndarray, encoder: str, framed: bool | None) -> bytes | None:
         """Names a picture's bytes, the attributes given with it, the encoder, and whether it was said to be framed.
 
         None while nothing is kept.
@@ -59,7 +59,7 @@ class LatentCache:
             return None
         digest = hashlib.sha256(picture)
         digest.update(known.tobytes())
-        digest.update(f"{encoder_sha256} {framed}".encode())
+        digest.update(f"{encoder} {framed}".encode())
         return digest.digest()
 
     def get(self, key: bytes | None) -> Encoded | None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client.exposition import choose_encoder
 
 from service import answers, images, negotiation, sources, uploads, vectors
@@ -293,11 +293,6 @@ async def readyz(service: Shared) -> JSONResponse:
 async def metrics(request: Request, service: Shared) -> Response:
     encoder, content_type = choose_encoder(request.headers.get("accept", ""))
     return Response(encoder(service.metrics.registry), headers={"Content-Type": content_type})
-
-
-@router.get("/", include_in_schema=False)
-async def root() -> RedirectResponse:
-    return RedirectResponse("/docs")
 
 
 def _check_count(field: str, count: int, largest: int) -> None:

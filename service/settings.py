@@ -45,7 +45,9 @@ class Settings(BaseSettings):
         default=SecretStr(""), description="bearer token for reloading models over HTTP; empty: that is switched off"
     )
     latent_cache_bytes: int = Field(
-        default=0, ge=0, description="memory for latents of pictures that may come again; 0: none are kept"
+        default=16_000_000,
+        ge=0,
+        description="memory for latents of pictures that may come again; 0: none are kept",
     )
     max_body_bytes: int = Field(default=20_000_000, ge=1024, description="largest request body; larger ones get 413")
     max_image_pixels: int = Field(default=32_000_000, ge=1, description="largest uploaded picture; larger ones get 413")

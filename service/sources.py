@@ -12,7 +12,7 @@ from service.problems import invalid
 from service.schemas import EditRequest, EncodeRequest, SweepRequest
 
 # The longest side that finding and framing faces needs; the photograph itself is decoded whole when an edit is pasted.
-_LONGEST = 2048
+LONGEST = 2000
 
 
 async def encoded(
@@ -29,11 +29,13 @@ async def encoded(
     def decode_and_frame(data: bytes) -> tuple[list[FramedFace], tuple[int, int]]:
         # One job, so that a decoded picture never waits in the queue: only as many are alive as there are threads.
         with work.call.stage("decode"):
-            picture, size = images.decode_preview(data, work.service.settings.max_image_pixels, _LONGEST)
+            picture, size = images.decode_preview(data, work.service.settings.max_image_pixels, LONGEST)
         with work.call.stage("align"):
             return work.service.faces.frame(picture, work.model.manifest.frame, asked.framed, size), size
 
-    encoder = work.model.manifest.files["encoder.onnx"].sha256
+    manifest = work.model.manifest
+    # The frame belongs to it: it decides what of a face the encoder is shown.
+    encoder = f"{work.model.identity} {manifest.files['encoder.onnx'].sha256} {manifest.frame.model_dump_json()}"
     key = work.service.latents.key(upload.image, known, encoder, asked.framed)
     encoded = work.service.latents.get(key)
     if encoded is None:

@@ -565,12 +565,6 @@ def test_a_model_whose_worker_died_is_not_ready_in_the_metrics(settings: Setting
         assert sample(client, "facet_model_ready", model="tiny") == 0
 
 
-def test_the_root_leads_to_the_documents(client: TestClient):
-    response = client.get("/", follow_redirects=False)
-    assert response.is_redirect
-    assert client.get(response.headers["location"]).status_code == 200
-
-
 @pytest.fixture
 def document(client: TestClient) -> dict[str, Any]:
     return facts(client.get("/openapi.json"))

@@ -1,0 +1,93 @@
+// What a face shows, and what is asked of it: the rules of the service, without any element of the page.
+
+export const LOWEST = -1.5;
+export const HIGHEST = 1.5;
+export const STEP = 0.05;
+const RARELY = 1 / 3; // share of edits that succeed, by the bundle's own evaluation
+
+const within = (value) => Math.min(HIGHEST, Math.max(LOWEST, value));
+
+/** How often the model's edits of a photo succeed, by attribute; empty where the bundle does not say. */
+function successes(model) {
+  const edit = model.evaluation?.edit ?? {};
+  return (edit.residual ?? edit.raw)?.accuracy?.attributes ?? {};
+}
+
+/** The attributes as the page groups them: `{title, attributes, kind}`, best first within a group. */
+export function grouped(model) {
+  const success = successes(model);
+  const described = model.attributes.map((attribute) => ({ ...attribute, rare: success[attribute.name] < RARELY }));
+  const best = (a, b) => (success[b.name] ?? 0) - (success[a.name] ?? 0);
+  const plain = described.filter((a) => !a.group && !a.sensitive);
+  const exclusive = new Map();
+  for (const attribute of described.filter((a) => a.group && !a.sensitive)) {
+    exclusive.set(attribute.group, [...(exclusive.get(attribute.group) ?? []), attribute]);
+  }
+  return [
+    { kind: "plain", title: "Face", attributes: plain.filter((a) => !a.rare).sort(best) },
+    ...[...exclusive].map(([title, members]) => ({ kind: "exclusive", title, attributes: members })),
+    { kind: "rare", title: "Rarely succeeds", attributes: plain.filter((a) => a.rare).sort(best) },
+    { kind: "sensitive", title: "Sensitive", attributes: described.filter((a) => a.sensitive) },
+  ].filter((group) => group.attributes.length > 0);
+}
+
+/** What is asked of one face. Values start at the face's own estimates. */
+export class FaceEdit {
+  strength = 1;
+  #attributes;
+  #estimates;
+  #asked = new Map();
+
+  /** `attributes` as the model lists them, `estimates` by name. */
+  constructor(attributes, estimates) {
+    this.#attributes = attributes;
+    this.#estimates = estimates;
+  }
+
+  start(name) {
+    return within(this.#estimates[name]);
+  }
+
+  value(name) {
+    if (this.#asked.has(name)) return this.#asked.get(name);
+    return this.clearedBy(name) ? -1 : this.start(name);
+  }
+
+  isAsked(name) {
+    return this.#asked.has(name);
+  }
+
+  /** The attribute of the same exclusive group that is set, so that this one is cleared; or null. */
+  clearedBy(name) {
+    return this.#rivals(name).find((rival) => this.#asked.get(rival) > 0) ?? null;
+  }
+
+  /** Ask for a value. The rules of exclusive groups are those of the service: one that is set clears the others. */
+  set(name, value) {
+    if (value <= 0 && this.clearedBy(name)) return;
+    if (Math.abs(value - this.start(name)) < STEP / 2 && !this.clearedBy(name)) this.#asked.delete(name);
+    else this.#asked.set(name, value);
+    if (value > 0) for (const rival of this.#rivals(name)) this.#asked.delete(rival);
+  }
+
+  reset(name) {
+    this.#asked.delete(name);
+  }
+
+  resetAll() {
+    this.#asked.clear();
+    this.strength = 1;
+  }
+
+  /** What the service is to be asked for, by name; empty where nothing changes. */
+  wishes(withSensitive) {
+    const sensitive = new Set(this.#attributes.filter((a) => a.sensitive).map((a) => a.name));
+    const rounded = [...this.#asked].map(([name, value]) => [name, Math.round(100 * value) / 100]);
+    return Object.fromEntries(rounded.filter(([name]) => withSensitive || !sensitive.has(name)));
+  }
+
+  #rivals(name) {
+    const { group } = this.#attributes.find((a) => a.name === name);
+    return group ? this.#attributes.filter((a) => a.group === group && a.name !== name).map((a) => a.name) : [];
+  }
+}

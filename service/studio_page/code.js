@@ -1,0 +1,75 @@
+// The same as the page does, for a terminal and for Python with httpx.
+
+import * as api from "./api.js";
+
+const EXTENSIONS = { "image/jpeg": "jpg", "image/png": "png", "image/webp": "webp" };
+
+/** A picture's name after its edit; the service keeps these formats and makes PNG of others. */
+export function editedName(name, mediaType) {
+  return `${name.replace(/\.[^.]*$/, "")}-edited.${EXTENSIONS[mediaType] ?? "png"}`;
+}
+
+/** A shell command. `steps` are the fields of one call each, every next one on the result of the one before. */
+export function curl({ photo, steps, generated }) {
+  const output = editedName(photo.name, photo.file.type);
+  const commands = [];
+  if (generated) {
+    commands.push([
+      `curl -fsS -o ${shell(photo.name)} ${shell(api.address("v1/generate"))}`,
+      "-H 'Content-Type: application/json' -H 'Accept: image/png'",
+      `-d ${shell(JSON.stringify(generated))}`,
+    ]);
+  }
+  for (const [place, fields] of steps.entries()) {
+    const source = place === 0 ? photo.name : between(output, place);
+    const target = place === steps.length - 1 ? output : between(output, place + 1);
+    commands.push([
+      `curl -fsS -o ${shell(target)} ${shell(api.address("v1/edit"))}`,
+      `-F ${shell(`image=@"${source.replace(/[\\"]/g, "\\$&")}"`)}`,
+      ...Object.entries(fields).map(([name, value]) => `-F ${shell(`${name}=${text(value)}`)}`),
+    ]);
+  }
+  return commands.map((parts) => parts.join(" \\\n  ")).join(" &&\n");
+}
+
+/** A Python script of the same. */
+export function python({ photo, steps, generated }) {
+  const output = editedName(photo.name, photo.file.type);
+  const lines = ["import json", "from pathlib import Path", "", "import httpx", ""];
+  lines.push(`with httpx.Client(base_url=${literal(api.address("."))}, timeout=60) as facet:`);
+  if (generated) {
+    lines.push(
+      `    response = facet.post("v1/generate", json=${literal(generated)}, headers={"Accept": "image/png"})`,
+      "    response.raise_for_status()",
+      "    picture = response.content",
+    );
+  } else {
+    lines.push(`    picture = Path(${literal(photo.name)}).read_bytes()`);
+  }
+  for (const fields of steps) {
+    lines.push(
+      "    response = facet.post(",
+      '        "v1/edit",',
+      '        files={"image": picture},',
+      "        data={",
+      ...Object.entries(fields).map(([name, value]) => `            ${literal(name)}: ${field(value)},`),
+      "        },",
+      "    )",
+      "    response.raise_for_status()",
+      "    picture = response.content",
+    );
+  }
+  lines.push(`Path(${literal(output)}).write_bytes(picture)`, "");
+  return lines.join("\n");
+}
+
+const between = (output, place) => output.replace(/(\.[^.]*)$/, `-${place}$1`);
+const text = (value) => (typeof value === "object" ? JSON.stringify(value) : String(value));
+const shell = (words) => `'${words.replaceAll("'", `'\\''`)}'`;
+const field = (value) => (typeof value === "object" ? `json.dumps(${literal(value)})` : value === true ? '"true"' : literal(value));
+
+/** JSON with spaces, which is Python too, as there is neither null nor true in what is written here. */
+function literal(value) {
+  if (typeof value !== "object") return JSON.stringify(value);
+  return `{${Object.entries(value).map(([name, item]) => `${JSON.stringify(name)}: ${literal(item)}`).join(", ")}}`;
+}

@@ -1,0 +1,119 @@
+// The panel of sliders: one for each attribute, in groups.
+
+import { HIGHEST, LOWEST, STEP, grouped } from "./attributes.js";
+import { byId, element, inWords, signed } from "./dom.js";
+
+const NOTES = {
+  exclusive: "One at a time: setting one clears the others.",
+  rare: "What this model seldom manages, by its own evaluation.",
+  sensitive: "What annotators perceived in other people's pictures, which is not who somebody is.",
+};
+
+/** One labelled slider with its value and a button that takes it back. */
+export class Slider {
+  /** `onInput` gets the new value, `onReset` nothing. */
+  constructor(host, { id, label, hint, lowest, highest, step, onInput, onReset }) {
+    this.host = host;
+    this.range = [lowest, highest];
+    this.input = element("input", { type: "range", id, min: lowest, max: highest, step });
+    this.output = element("output", { "aria-hidden": "true" });
+    this.back = element("button", { type: "button", className: "quiet back", title: `Reset ${label.toLowerCase()}` }, "↺");
+    this.back.setAttribute("aria-label", this.back.title);
+    const description = element("span", { className: "unseen", id: `${id}-hint` }, hint);
+    const name = element("label", { htmlFor: id, title: hint }, label);
+    host.append(name, this.back, this.output, this.input, description);
+    this.input.setAttribute("aria-describedby", description.id);
+    this.input.addEventListener("input", () => onInput(Number(this.input.value)));
+    this.back.addEventListener("click", () => {
+      onReset();
+      this.input.focus(); // the button goes away, and the focus must not go with it
+    });
+  }
+
+  show({ value, start, changed, text, spoken }) {
+    const [lowest, highest] = this.range;
+    const share = (number) => String((number - lowest) / (highest - lowest));
+    // A slider in somebody's hand already stands where they put it.
+    if (Number(this.input.value) !== value) this.input.value = String(value);
+    this.input.style.setProperty("--value", share(value));
+    this.input.style.setProperty("--start", share(start));
+    this.input.setAttribute("aria-valuetext", spoken);
+    this.output.value = text;
+    this.host.toggleAttribute("data-changed", changed);
+    this.back.hidden = !changed;
+  }
+}
+
+/** The sliders of a model. `onInput(name, value)`, `onReset(name)` and `onSensitive(shown)` say what was done. */
+export class Sliders {
+  #form = byId("sliders");
+  #sliders = new Map();
+  #handlers;
+  sensitive = false;
+
+  constructor(handlers) {
+    this.#handlers = handlers;
+    this.#form.addEventListener("submit", (event) => event.preventDefault());
+  }
+
+  build(model) {
+    this.#sliders.clear();
+    this.sensitive = false;
+    this.#form.replaceChildren(...grouped(model).map((group) => this.#group(group)));
+  }
+
+  /** The first one: what the page offers before any was moved. */
+  get first() {
+    return this.#sliders.keys().next().value;
+  }
+
+  show(edit) {
+    for (const [name, slider] of this.#sliders) {
+      const value = edit.value(name);
+      const start = edit.start(name);
+      const clearedBy = edit.clearedBy(name);
+      const changed = edit.isAsked(name);
+      const state = changed ? "" : clearedBy ? ", cleared" : ", as in the photo";
+      slider.show({ value, start, changed, text: signed(value), spoken: `${value.toFixed(2)}${state}` });
+      slider.host.toggleAttribute("data-cleared", Boolean(clearedBy));
+    }
+  }
+
+  #group({ kind, title, attributes }) {
+    const rows = element("div", { className: "rows" });
+    for (const attribute of attributes) {
+      const row = element("div", { className: "slider" });
+      const slider = new Slider(row, {
+        id: `attribute-${attribute.name}`,
+        label: inWords(attribute.name),
+        hint: attribute.rare ? `${attribute.description} (rarely succeeds)` : attribute.description,
+        lowest: LOWEST,
+        highest: HIGHEST,
+        step: STEP,
+        onInput: (value) => this.#handlers.onInput(attribute.name, value),
+        onReset: () => this.#handlers.onReset(attribute.name),
+      });
+      if (attribute.rare && kind !== "rare") row.setAttribute("data-rare", "");
+      this.#sliders.set(attribute.name, slider);
+      rows.append(row);
+    }
+    const note = NOTES[kind] ? element("p", { className: "small" }, NOTES[kind]) : "";
+    if (kind === "rare") {
+      return element("details", {}, element("summary", {}, title), note, rows);
+    }
+    if (kind === "sensitive") return this.#behindSwitch(title, note, rows);
+    return element("fieldset", {}, element("legend", {}, inWords(title)), note, rows);
+  }
+
+  #behindSwitch(title, note, rows) {
+    const toggle = element("input", { type: "checkbox", role: "switch", id: "sensitive" });
+    const inside = element("div", { hidden: true }, note, rows);
+    toggle.addEventListener("change", () => {
+      this.sensitive = toggle.checked;
+      inside.hidden = !toggle.checked;
+      this.#handlers.onSensitive(toggle.checked);
+    });
+    const label = element("label", { className: "switch", htmlFor: "sensitive" }, toggle, "Sensitive attributes");
+    return element("fieldset", {}, element("legend", { className: "unseen" }, title), label, inside);
+  }
+}
