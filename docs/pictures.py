@@ -1,0 +1,60 @@
+"""python docs/pictures.py: draw the pictures of docs/api.md anew, with the bundle that ships.
+
+Nobody but generated faces and one photograph in the public domain is shown: NASA's portrait of Eileen Collins, which
+scikit-image ships.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import skimage.data
+from PIL import Image, ImageDraw
+
+from facet import Client
+
+OUT = Path(__file__).parent / "images"
+_ACCENT = (15, 122, 108)
+
+
+def beside(*pictures: Image.Image, gap: int = 8) -> Image.Image:
+    """Pictures of one height in a row."""
+    width = sum(picture.width for picture in pictures) + gap * (len(pictures) - 1)
+    sheet = Image.new("RGB", (width, pictures[0].height), "white")
+    left = 0
+    for picture in pictures:
+        sheet.paste(picture, (left, 0))
+        left += picture.width + gap
+    return sheet
+
+
+def outlined(photo: Image.Image, face) -> Image.Image:
+    """The photo with a found face's box and landmarks."""
+    drawn = photo.copy()
+    draw = ImageDraw.Draw(drawn)
+    draw.rectangle(face.box, outline=_ACCENT, width=3)
+    for x, y in face.landmarks:
+        draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=_ACCENT)
+    return drawn
+
+
+def main() -> None:
+    """Write docs/images/api-*.jpg."""
+    photo = Image.fromarray(skimage.data.astronaut()).crop((60, 0, 400, 340))
+    with Client.local() as facet:
+        pictures = {
+            "generate": facet.generate({"Smiling": 1, "Eyeglasses": -1}, count=8, seed=11, temperature=0.7, grid=True),
+            "sweep": facet.sweep(photo, "Smiling", start=-1, steps=5, target=-1, size=160),
+            "sweep-two": facet.sweep(None, ["Smiling", "Young"], seed=3, start=-1, steps=5, size=96),
+        }
+        (face,) = facet.encode(photo).faces
+        edited = [facet.edit(photo, wish).image().convert("RGB") for wish in ({"Blond_Hair": 1}, {"Eyeglasses": 1})]
+    OUT.mkdir(exist_ok=True)
+    for name, found in pictures.items():
+        found.image().convert("RGB").save(OUT / f"api-{name}.jpg", quality=88)
+    outlined(photo, face).save(OUT / "api-encode.jpg", quality=88)
+    beside(photo, *edited).save(OUT / "api-edit.jpg", quality=88)
+
+
+if __name__ == "__main__":
+    main()
