@@ -68,7 +68,8 @@ class SamplingPrior(_Part):
 
     Given attributes a, latents lie at `latent_mean` [Z] + `latent_weights` [Z][K] a, with the covariance whose Cholesky
     factor is `latent_cholesky` (lower triangle, row i has i + 1 values). `attribute_mean` [K] and
-    `attribute_covariance` [K][K] describe the labels in -1..1.
+    `attribute_covariance` [K][K] describe the labels in -1..1. `attribute_levels` [K][2] are what faces without and
+    with an attribute typically show; where they are missing, -1 and 1.
     """
 
     latent_mean: list[float]
@@ -76,6 +77,7 @@ class SamplingPrior(_Part):
     latent_cholesky: list[list[float]]
     attribute_mean: list[float]
     attribute_covariance: list[list[float]]
+    attribute_levels: list[tuple[float, float]] | None = None
 
 
 class Tensor(_Part):

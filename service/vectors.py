@@ -12,6 +12,7 @@ import numpy as np
 
 from service.bundle import Manifest, SamplingPrior
 from service.problems import invalid
+from service.schemas import TEMPERATURE
 
 # -1 absent, +1 present; a little beyond is an exaggeration that decoders still draw.
 LIMIT = 2.0
@@ -138,10 +139,11 @@ class Sampler:
         shares = (0.5 * (1 + self._mean)).clip(1e-4, 1 - 1e-4)
         quantiles = np.array([NormalDist().inv_cdf(1 - share) for share in shares])
         self._threshold = self._mean + quantiles * np.sqrt(np.diag(self._covariance))
+        self._levels = np.asarray(prior.attribute_levels or [(-1.0, 1.0)] * len(self._mean), dtype=np.float32)
         # Which attributes are asked for repeats from request to request, and takes a matrix inversion each time.
         self._conditioning = lru_cache(_KEPT_CONDITIONINGS)(self._condition)
 
-    def latents(self, seed: int, attributes: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    def latents(self, seed: int, attributes: np.ndarray, temperature: float = TEMPERATURE) -> np.ndarray:
         """f32 [N, Z] that go with `attributes` f32 [N, K]; `temperature` scales the deviation, 0 is the mean."""
         size = len(self._latent_mean)
         noise = np.empty((len(attributes), size), dtype=np.float32)
@@ -154,7 +156,8 @@ class Sampler:
         """f32 [count, K]: `asked` f32 [K] with its NaNs drawn so that they go with what was asked.
 
         The labels are taken to be jointly Gaussian, conditioned on the asked ones, and drawn values rounded to
-        absent or present: whoever asks for a moustache mostly gets men.
+        absent or present: whoever asks for a moustache mostly gets men. Drawn attributes are as plain as on most faces,
+        where asked ones may be plainer.
         """
         asked = _clear_groups(asked, self._groups)
         rows = np.repeat(asked[None], count, axis=0)
@@ -166,7 +169,8 @@ class Sampler:
                 excess = mean + cholesky @ self._stream(seed, i, 1).standard_normal(len(mean)) - self._threshold[free]
                 rows[i, free] = np.where(excess > 0, 1.0, -1.0)
                 self._settle_groups(rows[i], excess, free)
-        return rows
+        absent, present = self._levels.T
+        return np.where(free, np.where(rows > 0, present, absent), rows)
 
     def _condition(self, free_attributes: tuple[bool, ...]) -> tuple[np.ndarray, np.ndarray]:
         """What conditioning a Gaussian on the attributes that are not free takes.

@@ -99,7 +99,7 @@ def calibrate(arguments: argparse.Namespace) -> int:
     sample = _balanced(faces, arguments.pictures)
     calibration.erase(model, faces.pixels, arguments.ridge)
     with autocast(torch.device("cpu")):
-        gains = calibration.calibrate(model, classifier, names, sample, arguments.budget)
+        gains = calibration.calibrate(model, classifier, names, sample, arguments.budget, arguments.gains)
     mean, log_variance, shown = TorchGraphs(model).posterior(faces.pixels)
     fitted = prior.fit_prior(mean, log_variance, shown, faces.labels.astype(np.float64))
     state["ema"] = model.state_dict()
@@ -224,6 +224,13 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--classifier", type=Path, required=True, help="a judge, but not the one that evaluates")
     command.add_argument(
         "--budget", type=float, default=0.025, help="extra error on other attributes that an edit may cost on average"
+    )
+    command.add_argument(
+        "--gains",
+        type=float,
+        nargs="+",
+        default=calibration.GAINS,
+        help="to choose from; with 1 alone latents tell the attributes least",
     )
     command.add_argument("--pictures", type=int, default=600)
     command.add_argument("--ridge", type=float, default=0.01, help="of the last erasure; less erases more")

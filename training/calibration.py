@@ -10,6 +10,8 @@ The classifier is one of its own and looks at training pictures; the judge that 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -21,7 +23,6 @@ from training.judge import Judge
 from training.model import ConditionalVAE
 
 GAINS = (0.2, 0.35, 0.5, 0.65, 0.8, 1.0, 1.125, 1.25)
-_BATCH = 128
 
 
 def erase(model: ConditionalVAE, pixels: np.ndarray, ridge: float) -> None:
@@ -31,18 +32,23 @@ def erase(model: ConditionalVAE, pixels: np.ndarray, ridge: float) -> None:
 
 
 def calibrate(
-    model: ConditionalVAE, classifier: Judge, names: list[str], faces: Faces, budget: float
+    model: ConditionalVAE,
+    classifier: Judge,
+    names: list[str],
+    faces: Faces,
+    budget: float,
+    gains: Sequence[float] = GAINS,
 ) -> dict[str, float]:
-    """Set `model.gain` to the gains with the highest edit accuracy within `budget`, and return them by name.
+    """Set `model.gain` to those `gains` with the highest edit accuracy within `budget`, and return them by name.
 
     The budget is the mean extra error on the other attributes, as a share of 1.
     """
     graphs, tallies = TorchGraphs(model), []
-    for gain in GAINS:
+    for gain in gains:
         model.gain.fill_(gain)
         tallies.append(edit_quality(graphs, classifier, names, faces))
     accuracy, side_effects = (np.stack(part) for part in zip(*tallies, strict=True))  # 2 x [G, K]
-    chosen = [GAINS[index] for index in allocate(accuracy, side_effects, budget)]
+    chosen = [gains[index] for index in allocate(accuracy, side_effects, budget)]
     model.gain.copy_(torch.tensor(chosen))
     return dict(zip(names, chosen, strict=True))
 

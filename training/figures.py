@@ -15,9 +15,6 @@ from training.dataset import Faces
 from training.evaluation import inverted, residual_edit
 from training.graphs import Graphs, encode_unknown
 
-# Below 1, faces are drawn nearer to the middle of the prior, where the decoder has seen more pictures.
-_TEMPERATURE = 0.6
-
 
 def labelled_grid(
     pictures: np.ndarray, columns: list[str], rows_named: list[str] | None = None, scale: int = 2
@@ -89,7 +86,7 @@ def operating_points(points: list[tuple[Graphs, Manifest]], seed: int, columns: 
     rows = []
     for graphs, manifest in points:
         sampler = Sampler(manifest.prior, manifest.attribute_groups)
-        rows.append(graphs.decode(sampler.latents(seed, attributes, _TEMPERATURE), attributes))
+        rows.append(graphs.decode(sampler.latents(seed, attributes), attributes))
     return labelled_grid(np.stack(rows), [""] * columns, [manifest.name for _, manifest in points])
 
 
@@ -99,7 +96,7 @@ def draw_all(graphs: Graphs, manifest: Manifest, faces: Faces | None, directory:
     names = manifest.attribute_names
     sampler = Sampler(manifest.prior, manifest.attribute_groups)
     drawn = sampler.attributes(np.full(len(names), np.nan, dtype=np.float32), seed, count=64)
-    latent = sampler.latents(seed, drawn[:8], _TEMPERATURE)
+    latent = sampler.latents(seed, drawn[:8])
     figures = {
         "samples.png": samples(graphs, sampler, drawn, seed),
         "sweep.png": sweep(graphs, names, latent[:1], drawn[:1]),

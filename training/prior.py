@@ -10,6 +10,8 @@ import numpy as np
 
 from service.bundle import SamplingPrior
 
+_PLAIN = 0.5  # an attribute that encoders are seldom sure of is still drawn so plainly
+
 
 def fit_prior(mean: np.ndarray, log_variance: np.ndarray, shown: np.ndarray, labels: np.ndarray) -> SamplingPrior:
     """Fit to posteriors f32 [N, Z] of the training set, the attributes [N, K] they go with, and the labels [N, K].
@@ -28,6 +30,16 @@ def fit_prior(mean: np.ndarray, log_variance: np.ndarray, shown: np.ndarray, lab
         latent_cholesky=[_rounded(row[: i + 1]) for i, row in enumerate(np.linalg.cholesky(covariance))],
         attribute_mean=_rounded(labels.mean(0)),
         attribute_covariance=[_rounded(row) for row in np.atleast_2d(np.cov(labels, rowvar=False))],
+        attribute_levels=[_levels(*columns) for columns in zip(shown.T, labels.T, strict=True)],
+    )
+
+
+def _levels(shown: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """What faces without and with one attribute show on average, f [N] each; at least half absent, half present."""
+    absent, present = (shown[labels == value] for value in (-1, 1))
+    return (
+        round(float(min(-_PLAIN, absent.mean())) if absent.size else -1.0, 5),
+        round(float(max(_PLAIN, present.mean())) if present.size else 1.0, 5),
     )
 
 

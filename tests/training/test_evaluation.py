@@ -60,7 +60,7 @@ def report(obeys: bool) -> dict:
     graphs = Painted(known, obeys)
     rng = np.random.default_rng(0)
     fitted = prior.fit_prior(
-        rng.normal(30, 9, (50, 3)), np.zeros((50, 3)), np.zeros((50, 6)), known.labels.astype(float)
+        rng.normal(30, 9, (60, 3)), np.zeros((60, 3)), np.zeros((60, 6)), known.labels.astype(float)
     )
     return evaluation.evaluate(graphs, Ruler(), NAMES, known, known, fitted)
 
@@ -118,9 +118,23 @@ def test_a_fitted_prior_reproduces_the_aggregate_posterior():
     labels = np.sign(rng.standard_normal((4000, 2)))
     mean[:, 0] += 3 * labels[:, 1]  # the latent still tells the second attribute
     fitted = prior.fit_prior(mean, np.full((4000, 2), np.log(0.04)), labels, labels)
-    drawn = Sampler(fitted, [None, None]).latents(0, np.tile([[-1.0, 1.0]], (20_000, 1)))
+    drawn = Sampler(fitted, [None, None]).latents(0, np.tile([[-1.0, 1.0]], (20_000, 1)), temperature=1.0)
     assert drawn.mean(0) == pytest.approx([5, -1], abs=0.06)
     assert np.cov(drawn.T) == pytest.approx(mixing @ mixing.T + 0.04 * np.eye(2), abs=0.05)
+
+
+def test_drawn_attributes_are_as_plain_as_on_most_faces():
+    rng = np.random.default_rng(4)
+    labels = np.sign(rng.standard_normal((4000, 2)))
+    shown = np.where(labels > 0, [0.8, 0.1], [-0.9, -0.7])  # of the second, encoders are seldom sure
+    fitted = prior.fit_prior(rng.standard_normal((4000, 3)), np.zeros((4000, 3)), shown, labels)
+    assert np.array(fitted.attribute_levels) == pytest.approx(np.array([[-0.9, 0.8], [-0.7, 0.5]]))
+    sampler = Sampler(fitted, [None, None])
+    drawn = sampler.attributes(np.array([np.nan, np.nan]), seed=0, count=200)
+    assert set(drawn[:, 0].round(3).tolist()) == {-0.9, 0.8}
+    assert set(drawn[:, 1].round(3).tolist()) == {-0.7, 0.5}
+    asked = sampler.attributes(np.array([1.5, np.nan]), seed=0, count=5)
+    assert asked[:, 0].tolist() == [1.5] * 5
 
 
 def test_faces_lose_their_margin():
