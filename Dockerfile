@@ -11,7 +11,7 @@ COPY facet facet
 COPY service service
 COPY training/__init__.py training/__init__.py
 COPY export/__init__.py export/__init__.py
-RUN /opt/facet/bin/pip install --no-cache-dir -c constraints.txt '.[cpu]'
+RUN /opt/facet/bin/pip install --no-cache-dir -c constraints.txt '.[cpu,otel]'
 RUN /opt/facet/bin/python -m service.weights --directory /src/weights
 
 FROM ${CUDA_IMAGE} AS build-cuda
@@ -25,7 +25,7 @@ COPY facet facet
 COPY service service
 COPY training/__init__.py training/__init__.py
 COPY export/__init__.py export/__init__.py
-RUN /opt/facet/bin/pip install --no-cache-dir -c constraints.txt '.[gpu]'
+RUN /opt/facet/bin/pip install --no-cache-dir -c constraints.txt '.[gpu,otel]'
 RUN /opt/facet/bin/python -m service.weights --directory /src/weights
 
 FROM ${CUDA_IMAGE} AS cuda

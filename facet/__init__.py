@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         Unavailable,
         UnexpectedAnswer,
     )
-    from facet.results import Attribute, Encoding, Face, Model, Picture, Pictures
+    from facet.results import Attribute, Encoding, Face, Model, Origin, Picture, Pictures
     from facet.retries import Retries
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "FacetError",
     "Model",
     "ModelNotFound",
+    "Origin",
     "Picture",
     "Pictures",
     "RateLimited",

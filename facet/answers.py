@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import httpx
 
 from facet.errors import UnexpectedAnswer, from_response
-from facet.results import Attribute, Encoding, Face, Model, Picture, Pictures
+from facet.results import Attribute, Encoding, Face, Model, Origin, Picture, Pictures
 
 T = TypeVar("T")
 
@@ -61,6 +61,11 @@ def bare_picture(response: httpx.Response) -> Pictures:
     seed = response.headers.get("x-facet-seed")
     picture = Picture(response.content, kind)
     return Pictures((picture,), response.headers["x-facet-model"], None if seed is None else int(seed))
+
+
+def origin(response: httpx.Response) -> Origin:
+    body = response.json()
+    return Origin(**{name: body[name] for name in Origin.__dataclass_fields__})
 
 
 def models(response: httpx.Response) -> tuple[Model, ...]:

@@ -107,7 +107,7 @@ def _add_generate(commands: Any, shared: argparse.ArgumentParser) -> None:
     generate.add_argument("given", nargs="*", metavar="NAME=VALUE", help="attributes; the others are drawn to match")
     generate.add_argument("--count", type=int, metavar="N", help="number of faces (1)")
     generate.add_argument("--seed", type=int, help="the same seed gives the same faces; told if left out")
-    generate.add_argument("--temperature", type=float, metavar="T", help="spread, 0 (the mean face) to 2 (1)")
+    generate.add_argument("--temperature", type=float, metavar="T", help="spread, 0 (the mean face) to 2 (0.7)")
     generate.add_argument("--quality", type=int, metavar="Q", help="1 to 100, for JPEG and WebP (90)")
     generate.add_argument(
         "-o", dest="out", required=True, metavar="OUT", help="one picture of all faces, or a folder for one of each"

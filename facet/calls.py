@@ -11,7 +11,7 @@ from urllib.parse import quote
 import httpx
 
 from facet import answers, sources
-from facet.results import Encoding, Face, Model, Pictures
+from facet.results import Encoding, Face, Model, Origin, Pictures
 from facet.sources import ImageSource
 
 T = TypeVar("T")
@@ -196,6 +196,14 @@ def sweep(
     }
     usual = "webp" if layout == "animation" else "png"
     return _pictures("/v1/sweep", picture, asked, format or usual, listed=layout == "frames")
+
+
+def verify(image: ImageSource) -> Call[Origin]:
+    """What a picture, as in `encode`, says about its origin.
+
+    Raises FacetError, and OSError for a file that cannot be read.
+    """
+    return Call("POST", "/v1/verify", answers.origin, image=sources.read(image))
 
 
 def models() -> Call[tuple[Model, ...]]:

@@ -99,6 +99,7 @@ class Client:
     generate = _waiting(calls.generate)
     edit = _waiting(calls.edit)
     sweep = _waiting(calls.sweep)
+    verify = _waiting(calls.verify)
     models = _waiting(calls.models)
     model = _waiting(calls.model)
 
@@ -168,6 +169,7 @@ class AsyncClient:
     generate = _awaited(calls.generate)
     edit = _awaited(calls.edit)
     sweep = _awaited(calls.sweep)
+    verify = _awaited(calls.verify)
     models = _awaited(calls.models)
     model = _awaited(calls.model)
 

@@ -32,6 +32,7 @@ def application(
         from pydantic import ValidationError
 
         from service.app import create_app
+        from service.credentials import CredentialsError
         from service.runtime import RuntimeUnavailableError, require_onnxruntime
         from service.settings import Settings
     except ImportError as exc:
@@ -50,7 +51,7 @@ def application(
     except ValidationError as exc:
         first = exc.errors()[0]
         raise SetupError(f"{first['loc'][0]}={first['input']!r}: {first['msg']}") from exc
-    except RuntimeUnavailableError as exc:
+    except (CredentialsError, RuntimeUnavailableError) as exc:
         raise SetupError(str(exc)) from exc
 
 

@@ -136,3 +136,22 @@ class Model:
     attributes: tuple[Attribute, ...]
     weights_licence: str
     evaluation: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a picture says about its origin; the fields of `POST /v1/verify` (docs/api.md).
+
+    `synthetic` is True or None, never False: that nothing is found proves nothing. `xmp`, `c2pa` and `watermark` are
+    None where there is no such mark, or where it was not looked for; `checked` says which were.
+    """
+
+    width: int
+    height: int
+    synthetic: bool | None
+    facet: bool
+    checked: list[str]
+    xmp: dict[str, Any] | None
+    c2pa: dict[str, Any] | None
+    watermark: dict[str, Any] | None
+    note: str

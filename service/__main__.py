@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 
 import uvicorn
 from pydantic import ValidationError
 
+from service import logs
 from service.app import create_app
 from service.bundle import BundleError
+from service.credentials import CredentialsError
 from service.runtime import RuntimeUnavailableError, require_onnxruntime
 from service.settings import PREFIX, Settings
+from service.tracing import TracingUnavailableError
 
 
 def main() -> int:
@@ -24,12 +26,12 @@ def main() -> int:
             name = PREFIX + str(error["loc"][0]).upper()
             print(f"error: {name}={error['input']!r}: {error['msg']}", file=sys.stderr)
         return 2
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs.configure(settings.log_level, settings.log_format)
     try:
         require_onnxruntime()
         app = create_app(settings)
         app.state.service.models.load_all()  # before the server starts, so that a refusal is one line
-    except (BundleError, RuntimeUnavailableError) as exc:
+    except (BundleError, CredentialsError, RuntimeUnavailableError, TracingUnavailableError) as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 2
     # uvicorn drains on SIGTERM and then raises it again for whoever handled it before: a drain is a clean exit.

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 from fastapi.responses import JSONResponse, Response
 
-from service import images, negotiation, photo, sheets, sweep
+from service import images, negotiation, photo, sweep, watermark
 from service.context import Work
 from service.faces import Place
 from service.models import Model
-from service.schemas import EditRequest, GenerateRequest, PictureResponse, PicturesResponse, SweepRequest
+from service.provenance import Findings, Origin
+from service.schemas import (
+    C2paResponse,
+    EditRequest,
+    GenerateRequest,
+    PictureResponse,
+    PicturesResponse,
+    SweepRequest,
+    VerifyResponse,
+    WatermarkResponse,
+    XmpResponse,
+)
+
+_NO_PROOF = "Marks can be removed and forged; that none was found does not show that a picture is a photograph."
 
 
 async def faces(
@@ -24,17 +37,18 @@ async def faces(
     seed: int | None = None,
 ) -> Response:
     """Drawn faces uint8 [N, S, S, 3] with their `attributes` f32 [N, K]: one picture (several as a grid), or JSON."""
+    origin = work.origin()
     if wanted != "json":
         sheet = drawn[0] if len(drawn) == 1 else images.grid(drawn)
         with work.call.stage("encode"):
-            data = await work.service.encoded(sheet.size, images.encode, sheet, wanted, asked.quality)
+            data = await work.service.encoded(sheet.size, origin.encode, sheet, wanted, asked.quality)
         return Response(data, media_type=negotiation.MEDIA_TYPES[wanted])
     with work.call.stage("encode"):
         encoded = await work.service.encoded(
-            drawn.size, lambda: [images.encode(face, asked.format, asked.quality) for face in drawn]
+            drawn.size, lambda: [origin.encode(face, asked.format, asked.quality) for face in drawn]
         )
     pictures = [
-        _picture(work, asked.format, data, face.shape[1], face.shape[0], row)
+        _picture(work, origin, asked.format, data, face.shape[1], face.shape[0], row)
         for face, data, row in zip(drawn, encoded, attributes, strict=True)
     ]
     return _json(work, seed, pictures)
@@ -54,6 +68,7 @@ async def edited_photo(
     `attributes` f32 [N, K] are those after. JSON tells those of the first face.
     """
     kind = asked.format if wanted == "json" else wanted
+    origin = work.origin(data)
 
     def paste_and_encode() -> tuple[bytes, tuple[int, int]]:
         # Decoded anew: kept since the encoder's turn, pictures would pile up in the queue, far larger than their files.
@@ -63,12 +78,12 @@ async def edited_photo(
             edits = zip((place.matrix for place in places), *np.split(drawn, 2), strict=True)
             edited = replace(picture, image=photo.paste(picture.image, edits))
         with work.call.stage("encode"):
-            return images.encode_photo(edited, kind, asked.quality), edited.image.size
+            return origin.encode_photo(edited, kind, asked.quality), edited.image.size
 
     encoded, (width, height) = await work.service.in_codec_thread(paste_and_encode)
     if wanted != "json":
         return Response(encoded, media_type=negotiation.MEDIA_TYPES[wanted])
-    return _json(work, None, [_picture(work, kind, encoded, width, height, attributes[0])])
+    return _json(work, None, [_picture(work, origin, kind, encoded, width, height, attributes[0])])
 
 
 async def swept(
@@ -84,6 +99,8 @@ async def swept(
 
     `background` is the photograph that the face belongs to, and its place there, unless the bare face is asked for.
     """
+    origin = work.origin(background[0] if background else None)
+    kind = wanted if wanted not in ("json", "zip") else "webp" if asked.layout == "animation" else asked.format
 
     def lay_out() -> tuple[list[bytes], tuple[int, ...]]:
         if background is None:
@@ -95,35 +112,52 @@ async def swept(
                 frames = sweep.on_photo(picture, background[1].matrix, drawn[0], drawn[1:], asked.size)
         with work.call.stage("encode"):
             if asked.layout == "animation":
-                kind = "gif" if wanted == "gif" else "webp"
-                return [sheets.animation(frames, kind, asked.milliseconds, asked.quality)], frames.shape[1:]
+                return [origin.animation(frames, kind, asked.milliseconds, asked.quality)], frames.shape[1:]
             if asked.layout == "strip":
                 sheet = sweep.strip(frames, plan, asked)
-                return [images.encode(sheet, asked.format if wanted == "json" else wanted, asked.quality)], sheet.shape
-            if wanted == "zip":
-                return [sweep.archive(frames, asked.format, asked.quality)], frames.shape[1:]
-            return [images.encode(frame, asked.format, asked.quality) for frame in frames], frames.shape[1:]
+                return [origin.encode(sheet, kind, asked.quality)], sheet.shape
+            pictures = [origin.encode(frame, kind, asked.quality) for frame in frames]
+            return [sweep.archive(pictures, kind)] if wanted == "zip" else pictures, frames.shape[1:]
 
     encoded, (height, width, _) = await work.service.in_codec_thread(lay_out)
     if wanted != "json":
         return Response(encoded[0], media_type=negotiation.MEDIA_TYPES[wanted])
-    kind = "webp" if asked.layout == "animation" else asked.format
     shown = plan.attributes.reshape(-1, plan.attributes.shape[-1])
     # One picture of all steps tells what the last one shows.
     shown = shown if len(encoded) == len(shown) else shown[-1:]
     return _json(
-        work, seed, [_picture(work, kind, data, width, height, row) for data, row in zip(encoded, shown, strict=True)]
+        work,
+        seed,
+        [_picture(work, origin, kind, data, width, height, row) for data, row in zip(encoded, shown, strict=True)],
     )
 
 
+def findings(found: Findings) -> JSONResponse:
+    """What was found of a picture's origin."""
+    told = WatermarkResponse(found=found.watermarked, score=round(found.score or 0.0, 2), threshold=watermark.THRESHOLD)
+    body = VerifyResponse(
+        width=found.width,
+        height=found.height,
+        synthetic=found.synthetic,
+        facet=found.facet,
+        checked=found.checked,
+        xmp=None if found.mark is None else XmpResponse(**asdict(found.mark)),
+        c2pa=None if found.statement is None else C2paResponse(**asdict(found.statement)),
+        watermark=None if found.score is None else told,
+        note=_NO_PROOF,
+    )
+    return JSONResponse(body.model_dump())
+
+
 def _picture(
-    work: Work, kind: images.OutputFormat, data: bytes, width: int, height: int, attributes: np.ndarray
+    work: Work, origin: Origin, kind: images.OutputFormat, data: bytes, width: int, height: int, attributes: np.ndarray
 ) -> PictureResponse:
     return PictureResponse(
         media_type=negotiation.MEDIA_TYPES[kind],
         width=width,
         height=height,
         data=base64.b64encode(data).decode(),
+        digital_source_type=origin.source_type,
         attributes=by_name(work.model, attributes),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +12,10 @@ from typing import Any
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from service import problems, studio
+from service import problems, studio, tracing
 from service.calls import CallMiddleware
 from service.context import Service
+from service.credentials import Credentials
 from service.detector import Detector
 from service.faces import FaceFinder
 from service.latents import LatentCache
@@ -23,6 +25,7 @@ from service.routes import PROBLEM_SCHEMA, router
 from service.runtime import OnnxRuntime, RuntimeFactory, RuntimeUnavailableError
 from service.schemas import ProblemResponse
 from service.settings import Settings
+from service.tracing import Tracing
 from service.version import VERSION
 from service.weights import WeightsError
 
@@ -36,13 +39,15 @@ def create_app(
     settings: Settings | None = None,
     runtime_factory: RuntimeFactory = OnnxRuntime,
     registry: CollectorRegistry | None = None,
+    traces: Tracing | None = None,
 ) -> FastAPI:
     """The application. Models load when it starts, unless `app.state.service.models.load_all()` was called before;
-    a bundle that is refused stops the start with its BundleError.
+    a bundle that is refused stops the start with its BundleError. Raises TracingUnavailableError and CredentialsError.
 
-    `runtime_factory` and `registry` are seams for tests.
+    `runtime_factory`, `registry` and `traces` are seams for tests.
     """
     settings = settings or Settings()
+    traces = traces or tracing.configured(settings)
     metrics = Metrics(registry or _default_registry())
     metrics.describe_build(VERSION)
 
@@ -60,8 +65,12 @@ def create_app(
             service.ready = False
             await service.models.close()
             service.codecs.shutdown()
+            if traces:
+                await asyncio.to_thread(traces.close)
 
-    app = FastAPI(title="Facet", version=VERSION, description=_DESCRIPTION, lifespan=lifespan)
+    # The framework's own telemetry tells whole query strings, and ours may hold attributes and latents.
+    silent = {"tracing": False, "metrics": False, "logs": False}
+    app = FastAPI(title="Facet", version=VERSION, description=_DESCRIPTION, lifespan=lifespan, telemetry=silent)
     app.state.service = Service(
         settings=settings,
         models=Models(settings, runtime_factory, metrics),
@@ -69,6 +78,7 @@ def create_app(
         codecs=ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="codec"),
         latents=LatentCache(settings.latent_cache_bytes, metrics),
         faces=FaceFinder(_detector(settings)),
+        credentials=Credentials.of(settings),
     )
     app.include_router(router)
     app.include_router(studio.router)
@@ -80,6 +90,7 @@ def create_app(
         max_body_bytes=settings.max_body_bytes,
         timeout=settings.request_timeout,
         refusal=app.state.service.refusal,
+        tracing=traces,
     )
     return app
 

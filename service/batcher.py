@@ -14,13 +14,16 @@ Counting is in images. A large request is cut into slices that take turns with e
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import math
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor
+from contextvars import Context
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -68,13 +71,24 @@ def buckets(max_batch: int) -> list[int]:
     return sizes if max_batch == 1 else [*sizes, max_batch]
 
 
+class Batch(NamedTuple):
+    """One batch: its number, counted from 1 by each batcher, and its images, without padding."""
+
+    number: int
+    images: int
+
+
 @dataclass(frozen=True)
 class Computed:
-    """A request's outputs, one row for each input row, and its seconds in the queue and from there to the end."""
+    """A request's outputs, one row for each input row, and its seconds in the queue and from there to the end.
+
+    `batches` carried its images, in that order.
+    """
 
     outputs: Arrays
     queue_seconds: float
     infer_seconds: float
+    batches: list[Batch]
 
 
 @dataclass(eq=False)
@@ -85,7 +99,8 @@ class _Job:
     count: int
     future: asyncio.Future[Computed]
     enqueued: float
-    on_start: Callable[[], None]
+    on_start: Callable[[Batch], None]
+    batches: list[Batch] = field(default_factory=list)
     started: float = 0.0
     taken: int = 0
     done: int = 0
@@ -135,6 +150,7 @@ class Batcher:
         self._jobs: deque[_Job] = deque()
         self._waiting = 0
         self._running: set[asyncio.Task[None]] = set()
+        self._numbers = itertools.count(1)
         self._seconds_per_image = 0.002  # a guess until the first batch has been measured
         self._closed = False
         self.failure: BaseException | None = None
@@ -142,11 +158,13 @@ class Batcher:
         metrics.queue_capacity.labels(graph).inc(capacity)
         metrics.queue_images.labels(graph).inc(0)
 
-    async def submit(self, inputs: Arrays, timeout: float, on_start: Callable[[], None] = lambda: None) -> Computed:
+    async def submit(
+        self, inputs: Arrays, timeout: float, on_start: Callable[[Batch], None] = lambda _: None
+    ) -> Computed:
         """Compute every row of `inputs` (arrays of equal length) within `timeout` seconds.
 
-        `on_start` is called when the first of them goes into a batch. Raises the BatcherErrors above. Cancelling the
-        caller withdraws what has not reached a batch.
+        `on_start` is called with the batch that the first of them goes into. Raises the BatcherErrors above. Cancelling
+        the caller withdraws what has not reached a batch.
         """
         if timeout <= 0:
             raise DeadlineError(_TIME_IS_UP)
@@ -201,7 +219,10 @@ class Batcher:
 
     def _dispatch(self) -> None:
         while self._jobs and len(self._running) < self._workers:
-            task = asyncio.get_running_loop().create_task(self._execute(self._take()))
+            slices = self._take()
+            work = self._execute(self._number(slices), slices)
+            # A batch belongs to nobody: what it logs must not carry the id of whoever happened to come last.
+            task = asyncio.get_running_loop().create_task(work, context=Context())
             self._running.add(task)
             task.add_done_callback(self._finished)
 
@@ -220,10 +241,6 @@ class Batcher:
             for _ in range(min(room, len(self._jobs))):
                 job = self._jobs.popleft()
                 taken = min(share, job.waiting, room)
-                if job.taken == 0:
-                    job.started = time.perf_counter()
-                    self._metrics.queue_wait.labels(self.graph).observe(job.started - job.enqueued)
-                    job.on_start()
                 slices.append(_Slice(job, job.taken, job.taken + taken))
                 job.taken += taken
                 room -= taken
@@ -232,6 +249,17 @@ class Batcher:
                     self._jobs.append(job)
         return slices
 
+    def _number(self, slices: list[_Slice]) -> Batch:
+        """These make the next batch: tell everyone in it."""
+        batch = Batch(next(self._numbers), sum(part.stop - part.start for part in slices))
+        for job in dict.fromkeys(part.job for part in slices):
+            job.batches.append(batch)
+            if len(job.batches) == 1:
+                job.started = time.perf_counter()
+                self._metrics.queue_wait.labels(self.graph).observe(job.started - job.enqueued)
+                job.on_start(batch)
+        return batch
+
     def _room(self) -> int:
         """The size of the next batch."""
         if self._padding:
@@ -239,14 +267,14 @@ class Batcher:
         share = math.ceil(self._waiting / (self._workers - len(self._running)))
         return max(bucket for bucket in self._buckets if bucket <= share)
 
-    async def _execute(self, slices: list[_Slice]) -> None:
+    async def _execute(self, batch: Batch, slices: list[_Slice]) -> None:
         try:
             try:
                 outputs = await self._call(slices)
             except BrokenExecutor:
                 raise
             except Exception as exc:
-                await self._isolate(slices, exc)
+                await self._isolate(batch, slices, exc)
             else:
                 self._deliver(slices, outputs)
         except BaseException:
@@ -255,16 +283,16 @@ class Batcher:
                 self._fail(part.job, BatcherClosedError(f"the {self.graph} worker died"))
             raise
 
-    async def _isolate(self, slices: list[_Slice], exc: Exception) -> None:
+    async def _isolate(self, batch: Batch, slices: list[_Slice], exc: Exception) -> None:
         """A batch failed: run its requests one by one, so that only the guilty ones fail."""
         self._metrics.inference_errors.labels(type(exc).__name__).inc()
-        log.error("a batch of %d slices failed in the %s graph", len(slices), self.graph, exc_info=exc)
+        log.error("batch %d of %d slices failed in the %s graph", batch.number, len(slices), self.graph, exc_info=exc)
         if len(slices) == 1:
-            self._fail(slices[0].job, InferenceError(f"the {self.graph} graph failed"))
+            self._fail(slices[0].job, InferenceError(f"the {self.graph} graph failed in batch {batch.number}"))
             return
         for single in slices:
             if not single.job.future.done():  # its client may have left meanwhile
-                await self._execute([single])
+                await self._execute(self._number([single]), [single])
 
     async def _call(self, slices: list[_Slice]) -> Arrays:
         size = sum(s.stop - s.start for s in slices)
@@ -288,7 +316,7 @@ class Batcher:
             job.done += size
             if job.done == job.count and not job.future.done():
                 seconds = time.perf_counter() - job.started
-                job.future.set_result(Computed(job.outputs, job.started - job.enqueued, seconds))
+                job.future.set_result(Computed(job.outputs, job.started - job.enqueued, seconds, job.batches))
 
     def _fail(self, job: _Job, exc: BatcherError) -> None:
         self._withdraw(job)

@@ -11,18 +11,19 @@ import math
 import random
 import re
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import problems
+from service import logs, problems
 from service.batcher import QueueFullError
 from service.metrics import Metrics
 from service.problems import Problem, invalid
+from service.tracing import Trace, Tracing
 
 TIMEOUT_HEADER = "X-Request-Timeout"
 DONE = "done"
@@ -39,29 +40,50 @@ class Call:
     arrival. What is entered into `resources` is released when the request is over, however it ends.
     """
 
-    def __init__(self, request_id: str, metrics: Metrics, timeout: float) -> None:
-        self.request_id, self.timeout = request_id, timeout
+    def __init__(self, request_id: str, metrics: Metrics, timeout: float, trace: Trace | None = None) -> None:
+        self.request_id, self.timeout, self.trace = request_id, timeout, trace
         self.headers: dict[str, str] = {}
+        self.images = 0
         self.where = "body"
         self.resources = ExitStack()
         self._started = time.perf_counter()
         self._stages: dict[str, float] = {}
         self._metrics = metrics
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time one stage for `Server-Timing` and the metrics."""
-        self.where = name
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.add(name, time.perf_counter() - started)
+    def stage(self, name: str) -> Stage:
+        """A context that times one stage for `Server-Timing`, the metrics, the log and the trace."""
+        return Stage(self, name)
 
     def add(self, name: str, seconds: float) -> None:
         """Record `seconds` of a stage that was timed elsewhere."""
         self._stages[name] = self._stages.get(name, 0.0) + seconds
         self._metrics.stage_duration.labels(name).observe(seconds)
+
+    def count(self, operation: str, images: int) -> None:
+        """Count the faces that this request encodes, generates or edits."""
+        self.images += images
+        self._metrics.images.labels(operation).inc(images)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What tells this request's lines in the log from others'."""
+        ids = {"request_id": self.request_id}
+        return ids | {"trace_id": self.trace.trace_id} if self.trace else ids
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What may be told of it in a log or a trace: nothing that its client sent."""
+        told: dict[str, Any] = {}
+        if model := self.headers.get("X-Facet-Model"):
+            told["model"] = model
+        if self.images:
+            told["images"] = self.images
+        return told
+
+    @property
+    def stages(self) -> dict[str, float]:
+        """Milliseconds of each stage."""
+        return {name: round(1000 * seconds, 2) for name, seconds in self._stages.copy().items()}
 
     @property
     def elapsed(self) -> float:
@@ -78,12 +100,40 @@ class Call:
         return ", ".join(f"{name};dur={1000 * seconds:.2f}" for name, seconds in self._stages.items())
 
 
+class Stage:
+    """One stage of a call. Its `attributes` go to the trace."""
+
+    __slots__ = ("_call", "_name", "_started", "attributes")
+
+    def __init__(self, call: Call, name: str) -> None:
+        self._call, self._name = call, name
+        self.attributes: dict[str, Any] = {}
+
+    def begin(self) -> Stage:
+        self._call.where = self._name
+        self._started = time.perf_counter()
+        return self
+
+    def end(self, exc: BaseException | None = None, seconds: float | None = None) -> None:
+        """It is over, by `exc` if it failed; it took `seconds`, if they were measured more closely elsewhere."""
+        seconds = time.perf_counter() - self._started if seconds is None else seconds
+        self._call.add(self._name, seconds)
+        if trace := self._call.trace:
+            trace.stage(self._name, self._started, self._started + seconds, self.attributes, exc)
+
+    def __enter__(self) -> Stage:
+        return self.begin()
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: Any) -> None:
+        self.end(exc)
+
+
 class CallMiddleware:
     """Wraps the whole application.
 
     `timeout` is in seconds; a request may ask for less. A client that leaves cancels what its request is in. `refusal`
     says of a path for how many seconds its work is refused, or None: under overload, a refusal that costs hardly
-    anything leaves the machine to those who were admitted.
+    anything leaves the machine to those who were admitted. `tracing` traces each, where it is given.
     """
 
     def __init__(
@@ -93,9 +143,10 @@ class CallMiddleware:
         max_body_bytes: int,
         timeout: float,
         refusal: Callable[[str], float | None] = lambda _: None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._app, self._metrics, self._max_body_bytes, self._timeout = app, metrics, max_body_bytes, timeout
-        self._refusal = refusal
+        self._refusal, self._tracing = refusal, tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -105,14 +156,26 @@ class CallMiddleware:
         offered = headers.get("x-request-id", "")
         # Unlike uuid4, no system call; nobody needs an id that cannot be guessed.
         request_id = offered if _REQUEST_ID.fullmatch(offered) else f"{random.getrandbits(128):032x}"
-        call = Call(request_id, self._metrics, self._timeout)
-        if scope["method"] == "POST" and (seconds := self._refusal(scope["path"])) is not None:
-            self._metrics.rejected.labels("queue_full").inc()
-            self._count(call, scope["path"], 429)
-            answer = problems.response(problems.translate(QueueFullError(seconds)), request_id)
-            answer.headers["X-Request-ID"] = request_id
-            await answer(scope, receive, send)
-            return
+        tracing = self._tracing if scope["path"] not in logs.QUIET else None
+        trace = tracing.begin(scope["method"], headers) if tracing else None
+        call = Call(request_id, self._metrics, self._timeout, trace)
+        token = logs.request.set(call.identity)
+        try:
+            if scope["method"] == "POST" and (seconds := self._refusal(scope["path"])) is not None:
+                await self._refuse(call, seconds, scope, receive, send)
+            else:
+                await self._serve(call, headers, scope, receive, send)
+        finally:
+            logs.request.reset(token)
+
+    async def _refuse(self, call: Call, seconds: float, scope: Scope, receive: Receive, send: Send) -> None:
+        self._metrics.rejected.labels("queue_full").inc()
+        self._count(call, scope, scope["path"], 429)
+        answer = problems.response(problems.translate(QueueFullError(seconds)), call.request_id)
+        answer.headers["X-Request-ID"] = call.request_id
+        await answer(scope, receive, send)
+
+    async def _serve(self, call: Call, headers: Headers, scope: Scope, receive: Receive, send: Send) -> None:
         scope.setdefault("state", {})["call"] = call
         status = 500
 
@@ -132,19 +195,28 @@ class CallMiddleware:
             await send(message)
 
         body = _Body(receive, self._limit(headers), call)
+        ended_in = None
         with self._metrics.in_flight.track_inprogress(), call.resources:
             try:
                 answer = self._answer(scope, headers, body, send_with_headers, call)
                 if not await self._while_connected(call, body, answer):
-                    status = _CLIENT_LEFT
+                    status, ended_in = _CLIENT_LEFT, call.where
                     self._metrics.cancelled.labels(call.where).inc()
             finally:
                 # The matched route's template, so that the label has few values; anything unmatched is one value.
-                self._count(call, getattr(scope.get("route"), "path", "other"), status)
+                self._count(call, scope, getattr(scope.get("route"), "path", "other"), status, ended_in)
 
-    def _count(self, call: Call, endpoint: str, status: int) -> None:
+    def _count(self, call: Call, scope: Scope, endpoint: str, status: int, ended_in: str | None = None) -> None:
+        """Tell the metrics, the log and the trace of a request that is over; where in its way, if its client left."""
+        elapsed, facts = call.elapsed, call.facts
         self._metrics.requests.labels(endpoint, str(status)).inc()
-        self._metrics.request_duration.labels(endpoint).observe(call.elapsed)
+        self._metrics.request_duration.labels(endpoint).observe(elapsed)
+        if ended_in:
+            facts["ended_in"] = ended_in
+        times = {"duration_ms": round(1000 * elapsed, 2), "stages": call.stages}
+        logs.access(scope["method"], endpoint, status, times | facts)
+        if call.trace:
+            call.trace.end(endpoint, status, facts | {"request_id": call.request_id})
 
     async def _while_connected(self, call: Call, body: _Body, answer: Coroutine[Any, Any, None]) -> bool:
         """Run `answer` until it is done, True, or until the client leaves, False; then it has been cancelled."""

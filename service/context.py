@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from service.batcher import QueueFullError
 from service.calls import Call
+from service.credentials import Agent, Credentials
 from service.faces import FaceFinder
 from service.latents import LatentCache
 from service.metrics import Metrics
 from service.models import Model, Models
 from service.problems import Problem
+from service.provenance import Origin, SourceType
 from service.settings import Settings
 
 Result = TypeVar("Result")
@@ -39,6 +42,7 @@ class Service:
     codecs: Executor
     latents: LatentCache
     faces: FaceFinder
+    credentials: Credentials | None = None
     ready: bool = False
     codec_jobs: int = 0
 
@@ -56,14 +60,17 @@ class Service:
             self.metrics.rejected.labels("codecs_full").inc()
             raise QueueFullError(1.0)
         loop = asyncio.get_running_loop()
-        job = self.codecs.submit(work, *arguments)
+        # In the request's context, so that what it logs there carries the request's id.
+        job = self.codecs.submit(copy_context().run, work, *arguments)
         self.codec_jobs += 1
         job.add_done_callback(lambda _: loop.call_soon_threadsafe(self._codec_job_ended))
         return await asyncio.wrap_future(job)
 
     async def encoded(self, size: int, work: Callable[..., Result], *arguments: Any) -> Result:
-        """Run `work`, which encodes pictures of `size` bytes, where it is done soonest."""
-        return work(*arguments) if size <= _SMALL else await self.in_codec_thread(work, *arguments)
+        """Run `work`, which encodes pictures of `size` bytes, where it is done soonest; signing may take its time."""
+        if size <= _SMALL and self.credentials is None:
+            return work(*arguments)
+        return await self.in_codec_thread(work, *arguments)
 
     def work(self, call: Call, name: str | None) -> Work:
         """Take hold of the model of that name until the request is over. Raises a 503 or a 404 Problem."""
@@ -84,3 +91,9 @@ class Work:
     service: Service
     call: Call
     model: Model
+
+    def origin(self, original: bytes | None = None) -> Origin:
+        """What the pictures of the answer are: edits of a photograph, if there is an `original`, or drawn whole."""
+        agent = Agent(f"Facet {self.model.manifest.name}", self.model.manifest.version)
+        source_type = SourceType.EDITED if original else SourceType.GENERATED
+        return Origin(source_type, agent, self.service.credentials, original, self.service.settings.watermark)

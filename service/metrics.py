@@ -65,6 +65,11 @@ class Metrics:
         self.model_ready = gauge("model_ready", "1 while the model can answer.", ("model",))
         self.build_info = Info("facet_build", "Version of the service.", registry=registry)
         self.model_info = Info("facet_model", "Loaded models.", ("model",), registry=registry)
+        # A rate does not see a series begin: these exist from the start, so that the first of them already counts.
+        for reason in ("queue_full", "codecs_full", "body_too_large"):
+            self.rejected.labels(reason)
+        for result in ("ok", "failed"):
+            self.reloads.labels(result)
 
     def observe_batch(self, graph: str, size: int, bucket: int, seconds: float) -> None:
         """Count one batch of `size` images run as `bucket` rows in `seconds`."""

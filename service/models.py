@@ -14,7 +14,7 @@ import numpy as np
 
 from service import bundle as bundles
 from service import golden
-from service.batcher import Batcher, buckets
+from service.batcher import Batch, Batcher, QueueFullError, RequestTooLargeError, buckets
 from service.bundle import Bundle, BundleError, Manifest
 from service.calls import Call
 from service.metrics import Metrics
@@ -90,13 +90,25 @@ class Model:
         return (await self._submit(self.decoder, {"latent": latent, "attributes": attributes}, call))["image"]
 
     async def _submit(self, batcher: Batcher, inputs: dict[str, np.ndarray], call: Call) -> dict[str, np.ndarray]:
-        def started() -> None:
-            call.where = "infer"
+        stage = call.stage("queue").begin()
+        stage.attributes["graph"] = batcher.graph
 
-        call.where = "queue"
-        computed = await batcher.submit(inputs, call.remaining, started)
-        call.add("queue", computed.queue_seconds)
-        call.add("infer", computed.infer_seconds)
+        def started(batch: Batch) -> None:
+            nonlocal stage
+            stage.attributes |= {"batch.id": batch.number, "batch.size": batch.images}
+            stage.end()
+            stage = call.stage("infer").begin()
+            stage.attributes["graph"] = batcher.graph
+
+        try:
+            computed = await batcher.submit(inputs, call.remaining, started)
+        except (QueueFullError, RequestTooLargeError):
+            raise  # it was never in the queue
+        except BaseException as exc:  # whoever waited in vain is who a trace is read for
+            stage.end(exc)
+            raise
+        stage.attributes["batch.ids"] = [batch.number for batch in computed.batches]
+        stage.end(seconds=computed.infer_seconds)
         return computed.outputs
 
     def _decode_directly(self, latent: np.ndarray, attributes: np.ndarray, max_batch: int) -> np.ndarray:
@@ -211,7 +223,8 @@ class Models:
         name = model.manifest.name
         self._models[name] = model
         self._metrics.model_ready.labels(name).set_function(lambda: float(model.healthy and not model.closed))
-        self._metrics.model_info.labels(name).info({"version": model.manifest.version, "device": model.runtime.device})
+        described = {"device": model.runtime.device, "wanted_device": model.runtime.wanted_device}
+        self._metrics.model_info.labels(name).info({"version": model.manifest.version} | described)
         log.info("loaded %s on %s with %d workers", model.identity, model.runtime.device, model.runtime.workers)
 
     async def _watch(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http
 import json
+import logging
 import math
 from typing import Any
 
@@ -23,6 +24,8 @@ from service.batcher import (
 )
 from service.images import ImageError
 from service.schemas import ATTRIBUTE_FORMS
+
+log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 _LONGEST_VALUE = 200
@@ -137,7 +140,10 @@ def install(app: FastAPI) -> None:
     """Answer every exception that reaches the application with a problem."""
 
     async def answer(request: Request, exc: Exception) -> Response:
-        return response(translate(exc), request.state.call.request_id)
+        problem = translate(exc)
+        if problem.status == 500:
+            log.error("the request failed: %s", exc)
+        return response(problem, request.state.call.request_id)
 
     # Handlers are found by base class, so the families suffice.
     for kind in (Problem, ImageError, BatcherError, RequestValidationError, ValidationError, HTTPException):

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client.exposition import choose_encoder
 
-from service import answers, images, negotiation, sources, uploads, vectors
+from service import answers, images, negotiation, provenance, sources, uploads, vectors
 from service.answers import by_name, floats
 from service.bundle import BundleError
 from service.calls import Call
@@ -35,6 +35,8 @@ from service.schemas import (
     ModelsResponse,
     PicturesResponse,
     SweepRequest,
+    VerifyRequest,
+    VerifyResponse,
 )
 from service.settings import Settings
 from service.sweep import Plan
@@ -113,7 +115,7 @@ async def encode(request: Request, service: Shared, call: Current) -> JSONRespon
     work = service.work(call, asked.model)
     known = vectors.attribute_vector(asked.attributes or {}, work.model.manifest, exclusive=False)
     found = await sources.encoded(work, upload, asked, known)
-    service.metrics.images.labels("encode").inc(len(found.places))
+    call.count("encode", len(found.places))
     faces = [
         Face(
             box=place.box,
@@ -153,7 +155,7 @@ async def generate(request: Request, service: Shared, call: Current) -> Response
         latent = vectors.latent_matrix(asked.latents, work.model.manifest, names)
         attributes = work.model.sampler.attributes(vector, seed, len(latent))
     drawn = await work.model.decode(latent, attributes, call)
-    service.metrics.images.labels("generate").inc(len(drawn))
+    call.count("generate", len(drawn))
     call.headers["X-Facet-Seed"] = str(seed)
     return await answers.faces(work, wanted, asked, drawn, attributes, seed)
 
@@ -180,7 +182,7 @@ async def edit(request: Request, service: Shared, call: Current) -> Response:
     else:
         latent, shown = sources.given(work, upload, asked, known)
     attributes = vectors.edited(shown, target, asked.strength)
-    service.metrics.images.labels("edit").inc(len(latent))
+    call.count("edit", len(latent))
     if asked.output == "face" or asked.latent is not None:
         drawn = await work.model.decode(latent, attributes, call)
         return await answers.faces(work, wanted, asked, drawn, attributes)
@@ -209,7 +211,7 @@ async def sweep_attribute(request: Request, service: Shared, call: Current) -> R
         raise invalid("size", asked.size, f"{len(steps)} pictures of that size are too many pixels")
     attributes = np.concatenate([source.attributes, steps])
     drawn = await work.model.decode(np.repeat(source.mean, len(attributes), axis=0), attributes, call)
-    service.metrics.images.labels("sweep").inc(len(steps))
+    call.count("sweep", len(steps))
     on_photo = source.places and asked.output != "face"
     background = (upload.image, source.places[0]) if on_photo else None
     return await answers.swept(work, wanted, asked, plan, drawn, background, asked.seed)
@@ -234,6 +236,25 @@ async def _swept_face(work: Work, upload: uploads.Upload, asked: SweepRequest) -
     else:
         raise invalid(uploads.IMAGE_FIELD, None, "is required, or a latent, or a seed")
     return Encoded(latent, np.zeros_like(latent), shown, [], 0, 0)
+
+
+@router.post(
+    "/v1/verify",
+    response_model=VerifyResponse,
+    responses=_problems(400, 413, 415, 422, 429, 503, 504),
+    openapi_extra=_body(VerifyRequest, with_json=False),
+    summary="What a picture says about its origin",
+)
+async def verify(request: Request, service: Shared, call: Current) -> JSONResponse:
+    upload = await uploads.read(request)
+    upload.parameters(VerifyRequest)
+    uploaded = upload.picture()
+
+    def examine() -> provenance.Findings:
+        with call.stage("decode"):
+            return provenance.examine(uploaded, service.settings.max_image_pixels, service.credentials)
+
+    return answers.findings(await service.in_codec_thread(examine))
 
 
 @router.get("/v1/models", response_model=ModelsResponse, responses=_problems(503), summary="Loaded models")

@@ -26,6 +26,7 @@ class Runtime(Protocol):
     """The two graphs of a bundle. Both take and give arrays as the manifest describes, and may run in any thread."""
 
     device: str
+    wanted_device: str  # where it would run if everything that is installed worked
     workers: int
     padding: bool  # whether a batch that is not full should be padded to a size that was run before
 
@@ -58,7 +59,7 @@ class OnnxRuntime:
 
     def __init__(self, bundle: Bundle, settings: Settings) -> None:
         self._onnxruntime = require_onnxruntime()
-        self.device = self._choose_device(settings.device)
+        self.device = self.wanted_device = self._choose_device(settings.device)
         sessions = self._open(bundle)
         if self.device == "cuda" and any(s.get_providers()[0] != "CUDAExecutionProvider" for s in sessions):
             # onnxruntime falls back silently, also when it offers CUDA and was asked for nothing else.
@@ -147,6 +148,7 @@ class FakeRuntime:
 
     manifest: Manifest
     device: str = "fake"
+    wanted_device: str = "fake"
     workers: int = 2
     padding: bool = True
 

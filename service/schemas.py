@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 MAX_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exact
+# Spread of generated faces: below 1 they differ less than real ones, and fewer are odd.
+TEMPERATURE = 0.7
 
 
 def _from_text(value: Any) -> Any:
@@ -95,7 +97,9 @@ class GenerateRequest(_Pictures):
     attributes: Attributes = Field(default_factory=dict)
     count: Integer = Field(default=1, ge=1, description="number of faces")
     seed: Integer | None = Field(default=None, ge=0, le=MAX_SEED, description="the same seed gives the same faces")
-    temperature: Scalar = Field(default=1.0, ge=0, le=2, description="spread of the faces; 0 gives the mean face")
+    temperature: Scalar = Field(
+        default=TEMPERATURE, ge=0, le=2, description="spread of the faces; 0 gives the mean face"
+    )
     latents: Vectors | None = Field(
         default=None, min_length=1, description="explicit latents instead of drawn ones; sets the count"
     )
@@ -173,6 +177,7 @@ class PictureResponse(BaseModel):
     width: int
     height: int
     data: str
+    digital_source_type: str = Field(description="IPTC's term for what a model drew of it; the file says the same")
     attributes: dict[str, float]
 
 
@@ -182,6 +187,61 @@ class PicturesResponse(BaseModel):
     model: str
     seed: int | None = None
     images: list[PictureResponse]
+
+
+class VerifyRequest(BaseModel):
+    """Verify has no parameters; the picture comes alone."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class XmpResponse(BaseModel):
+    """What a picture's XMP says, null where it says nothing. Anybody can write it, and remove it."""
+
+    digital_source_type: str | None
+    system: str | None
+    version: str | None
+    tool: str | None
+
+
+class C2paResponse(BaseModel):
+    """What a picture's signed manifest says, null where it says nothing."""
+
+    state: str = Field(
+        description="`Trusted`: signed by this service; `Valid`: by somebody else; `Invalid`: changed since then"
+    )
+    issuer: str | None = Field(description="organisation in the signer's certificate")
+    generator: str | None = Field(description="program that made the manifest")
+    digital_source_types: list[str]
+    ingredients: int = Field(description="pictures that this one was made from")
+    failures: list[str] = Field(description="C2PA's codes for what does not hold")
+
+
+class WatermarkResponse(BaseModel):
+    """Whether a picture has Facet's invisible mark."""
+
+    found: bool
+    score: float = Field(description="about N(0, 1) for pictures without the mark")
+    threshold: float = Field(description="from this score on it counts as found")
+
+
+class VerifyResponse(BaseModel):
+    """What a picture says about its origin."""
+
+    width: int
+    height: int
+    synthetic: Literal[True] | None = Field(
+        description="true where something says that a program drew it, or a part of it; else null, for an unmarked "
+        "picture may come from anywhere"
+    )
+    facet: bool = Field(description="whether something names Facet")
+    checked: list[str] = Field(
+        description="what was looked for: `c2pa` takes a service that has the package for it, `watermark` 64 pixels"
+    )
+    xmp: XmpResponse | None
+    c2pa: C2paResponse | None
+    watermark: WatermarkResponse | None
+    note: str
 
 
 class AttributeResponse(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -53,6 +54,26 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(default=32_000_000, ge=1, description="largest uploaded picture; larger ones get 413")
     max_count: int = Field(default=64, ge=1, description="faces that one request may generate")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="verbosity of the log")
+    log_format: Literal["json", "text"] = Field(
+        default_factory=lambda: "text" if sys.stderr and sys.stderr.isatty() else "json",
+        description="`json`, an object a line, or `text`; default: `text` on a terminal, `json` elsewhere",
+    )
+    traces_endpoint: str = Field(
+        default="",
+        pattern=r"^(https?://\S+)?$",
+        description="URL that OpenTelemetry traces go to, by OTLP over HTTP; empty: as the `OTEL_` variables say",
+    )
+    watermark: bool = Field(
+        default=True, description="whether pictures that a model drew whole get an invisible mark, from 256 pixels on"
+    )
+    c2pa_certificate: str = Field(
+        default="",
+        description="PEM file of the certificate chain that signs pictures (C2PA), the signer's first; empty: unsigned",
+    )
+    c2pa_private_key: str = Field(default="", description="PEM file of that certificate's private key")
+    c2pa_timestamp_url: str = Field(
+        default="", description="time-stamping authority (RFC 3161) that witnesses each signature; empty: none"
+    )
 
 
 def table() -> str:

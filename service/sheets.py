@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from service import images
+from service import images, xmp
 
 _FONT_SIZE, _GAP = 11, 3
 _LINE = _FONT_SIZE + 2 * _GAP
@@ -43,15 +43,20 @@ def _fitting(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
     return text
 
 
-def animation(frames: np.ndarray, kind: Literal["webp", "gif"], milliseconds: int, quality: int = 90) -> bytes:
-    """uint8 [T, H, W, 3] as a film that goes there and back for ever, each frame shown for `milliseconds`."""
+def animation(
+    frames: np.ndarray, kind: Literal["webp", "gif"], milliseconds: int, quality: int = 90, packet: bytes = b""
+) -> bytes:
+    """uint8 [T, H, W, 3] as a film that goes there and back for ever, each frame shown for `milliseconds`.
+
+    `packet` is the XMP that the file carries, none if empty.
+    """
     film = [Image.fromarray(frame) for frame in [*frames, *frames[-2:0:-1]]]
     options = {"save_all": True, "append_images": film[1:], "duration": milliseconds, "loop": 0}
     if kind == "webp":
-        options |= {"quality": quality, "method": 0}
+        options |= {"quality": quality, "method": 0} | xmp.save_options(packet, kind)
     buffer = io.BytesIO()
     film[0].save(buffer, kind.upper(), **options)
-    return buffer.getvalue()
+    return xmp.into_gif(buffer.getvalue(), packet) if kind == "gif" else buffer.getvalue()
 
 
 def archive(files: dict[str, bytes]) -> bytes:

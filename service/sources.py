@@ -23,8 +23,7 @@ async def encoded(
     `known` f32 [K] holds for all of them, NaN where nothing is known. Raises ImageErrors, BatcherErrors, and a 422
     Problem where there is no picture or no such face.
     """
-    if upload.image is None:
-        raise invalid(uploads.IMAGE_FIELD, None, "is required: a form field of that name, or the body itself")
+    uploaded = upload.picture()
 
     def decode_and_frame(data: bytes) -> tuple[list[FramedFace], tuple[int, int]]:
         # One job, so that a decoded picture never waits in the queue: only as many are alive as there are threads.
@@ -36,10 +35,10 @@ async def encoded(
     manifest = work.model.manifest
     # The frame belongs to it: it decides what of a face the encoder is shown.
     encoder = f"{work.model.identity} {manifest.files['encoder.onnx'].sha256} {manifest.frame.model_dump_json()}"
-    key = work.service.latents.key(upload.image, known, encoder, asked.framed)
+    key = work.service.latents.key(uploaded, known, encoder, asked.framed)
     encoded = work.service.latents.get(key)
     if encoded is None:
-        faces, size = await work.service.in_codec_thread(decode_and_frame, upload.image)
+        faces, size = await work.service.in_codec_thread(decode_and_frame, uploaded)
         # All of them, whichever is asked for: the next request may want another, and finding them costs far more. Of a
         # crowd, the largest.
         faces = faces[: work.service.settings.max_count]

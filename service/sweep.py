@@ -62,8 +62,6 @@ def strip(frames: np.ndarray, plan: Plan, asked: SweepRequest) -> np.ndarray:
     return np.asarray(sheets.labelled(pictures, headings, rows))
 
 
-def archive(frames: np.ndarray, kind: OutputFormat, quality: int) -> bytes:
-    """The frames as numbered files."""
-    return sheets.archive(
-        {f"{place:02d}.{kind}": images.encode(frame, kind, quality) for place, frame in enumerate(frames)}
-    )
+def archive(frames: list[bytes], kind: OutputFormat) -> bytes:
+    """The encoded frames as numbered files."""
+    return sheets.archive({f"{place:02d}.{kind}": data for place, data in enumerate(frames)})

@@ -34,6 +34,12 @@ class Upload:
         """The parameters checked against `schema`. Raises pydantic.ValidationError."""
         return schema.model_validate(self.fields)
 
+    def picture(self) -> bytes:
+        """The picture. Raises a 422 Problem where there is none."""
+        if self.image is None:
+            raise invalid(IMAGE_FIELD, None, "is required: a form field of that name, or the body itself")
+        return self.image
+
 
 async def read(request: Request) -> Upload:
     """Read the body by its content type, and the query string.

@@ -18,7 +18,6 @@ const QUALITY = 95;
 const LARGEST_SEED = 999_999; // short enough to be told to somebody
 const STRIP_STEPS = 7;
 const OFFERED = 6; // faces on the empty page
-const TEMPERATURE = 0.7; // plainer faces than the model can draw, and fewer odd ones
 
 /** What is open: the model, the photo, and for each of its faces what is asked of it. */
 const open = { model: null, photo: null, edits: [], face: 0, preview: null, original: null, moved: null, code: null };
@@ -133,7 +132,7 @@ async function openRandom(seed) {
   }
 }
 
-const generated = (seed) => ({ ...(open.model.default ? {} : { model: open.model.name }), seed, temperature: TEMPERATURE });
+const generated = (seed) => ({ ...(open.model.default ? {} : { model: open.model.name }), seed });
 
 async function openCamera() {
   try {

@@ -103,6 +103,7 @@ def test_json_is_asked_for_only_where_more_than_one_picture_comes_back(call, acc
         (calls.generate, schemas.GenerateRequest),
         (calls.edit, schemas.EditRequest),
         (calls.sweep, schemas.SweepRequest),
+        (calls.verify, schemas.VerifyRequest),
     ],
 )
 def test_every_parameter_of_the_service_can_be_given(call, schema):
@@ -115,7 +116,7 @@ def test_the_name_of_a_model_is_quoted():
 
 
 @pytest.mark.parametrize("client", [Client, AsyncClient])
-@pytest.mark.parametrize("name", ["encode", "generate", "edit", "sweep", "models", "model"])
+@pytest.mark.parametrize("name", ["encode", "generate", "edit", "sweep", "verify", "models", "model"])
 def test_both_clients_have_every_call_with_its_parameters_and_words(client, name):
     method, call = getattr(client, name), getattr(calls, name)
     assert method.__doc__ == call.__doc__

@@ -70,6 +70,15 @@ def test_what_was_drawn_can_be_worked_on(local):
     assert local.edit(drawn, {"Smiling": 1}).image().size == drawn.image().size
 
 
+def test_a_picture_is_asked_where_it_comes_from(local, photo):
+    drawn, edited = local.verify(local.generate(seed=5).one), local.verify(local.edit(photo, {"Smiling": -1}).one)
+    assert (drawn.synthetic, drawn.facet, drawn.xmp["version"]) == (True, True, local.models()[0].version)
+    assert drawn.xmp["digital_source_type"].endswith("/trainedAlgorithmicMedia")
+    assert edited.xmp["digital_source_type"].endswith("/compositeWithTrainedAlgorithmicMedia")
+    plain = local.verify(photo)
+    assert (plain.synthetic, plain.facet, plain.xmp) == (None, False, None)
+
+
 def test_an_attribute_is_swept_in_every_layout(local, face):
     strip = local.sweep(face, "Smiling", steps=3, size=64)
     assert strip.one.media_type == "image/png"

@@ -55,5 +55,5 @@ def test_every_error_and_every_call_is_described():
     ]
     assert [name for name in errors if f"`{name}`" not in CLIENT] == []
     calls_made = [name for name in vars(AsyncClient) if name[0] != "_" and name in vars(calls)]
-    assert len(calls_made) == 6
+    assert len(calls_made) == 7
     assert [name for name in calls_made if f"`{name}(" not in CLIENT] == []

@@ -54,6 +54,7 @@ def test_bundles_of_the_checkout_are_found_from_anywhere(tmp_path, monkeypatch):
         ({"max_batch": 0}, "max_batch=0"),
         ({"max_btch": 1}, "max_btch: no such setting"),
         ({"default_model": "other"}, "has no bundle 'other'"),
+        ({"c2pa_private_key": "/nowhere.pem"}, "/nowhere.pem: is of no use alone"),
     ],
 )
 def test_what_cannot_start_says_why(settings, said):

@@ -389,6 +389,48 @@ def test_one_bad_request_fails_alone():
     play(story())
 
 
+def test_batches_are_numbered_and_a_request_knows_those_that_carried_it():
+    async def story():
+        async with scene() as s:
+            first = await s.occupy()
+            large, small = await s.submit(*range(5)), await s.submit(10)
+            s.graph.release()
+            assert (await first).batches == [(1, 1)]
+            assert (await small).batches == [(2, 4)]
+            assert (await large).batches == [(2, 4), (3, 2)]
+
+    play(story())
+
+
+def test_a_batch_that_is_run_again_one_by_one_has_new_numbers():
+    async def story():
+        async with scene() as s:
+            s.graph.failures[13] = ValueError()
+            await s.occupy()
+            good, bad = await s.submit(1), await s.submit(13)
+            s.graph.release()
+            assert (await good).batches == [(2, 2), (3, 1)]
+            with pytest.raises(InferenceError, match="in batch 4"):
+                await bad
+
+    play(story())
+
+
+def test_whoever_waits_is_told_the_batch_when_it_begins():
+    async def story():
+        async with scene() as s:
+            told = []
+            await s.occupy()
+            waiting = asyncio.create_task(s.batcher.submit({"x": np.zeros((6, 2))}, PATIENCE, told.append))
+            await asyncio.sleep(0)
+            assert told == []
+            s.graph.release()
+            await waiting
+            assert told == [(2, 4)]
+
+    play(story())
+
+
 def test_a_large_request_that_fails_in_part_fails_and_leaves_the_queue():
     async def story():
         async with scene() as s:

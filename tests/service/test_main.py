@@ -125,6 +125,14 @@ def test_a_graph_that_onnxruntime_cannot_load_is_one_line(monkeypatch, capsys, b
 
 
 @pytest.mark.usefixtures("installed")
+def test_traces_without_their_packages_are_one_line(monkeypatch, capsys):
+    monkeypatch.setenv("FACET_TRACES_ENDPOINT", "http://127.0.0.1:4318/v1/traces")
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    assert command.main() == 2
+    assert ".[cpu,otel]" in one_line(capsys.readouterr().err)
+
+
+@pytest.mark.usefixtures("installed")
 def test_when_all_is_well_the_models_are_loaded_before_the_server_starts(monkeypatch, bundle_directory: Path):
     served = []
 

@@ -121,6 +121,21 @@ def test_counters_bring_no_second_series_with_their_start(registry: CollectorReg
     assert not [s.name for family in registry.collect() for s in family.samples if s.name.endswith("_created")]
 
 
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("requests_rejected_total", {"reason": "queue_full"}),
+        ("requests_rejected_total", {"reason": "codecs_full"}),
+        ("requests_rejected_total", {"reason": "body_too_large"}),
+        ("model_reloads_total", {"result": "failed"}),
+    ],
+)
+def test_what_alerts_wait_for_is_there_before_it_happens(
+    registry: CollectorRegistry, metrics: Metrics, name: str, labels: dict[str, str]
+):
+    assert registry.get_sample_value(f"facet_{name}", labels) == 0
+
+
 def test_the_operators_manual_has_a_row_for_each_metric():
     rows = [line for line in OPERATIONS.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
     missing = [name for name in NAMES if not any(f"`{name}`" in row or f"`{name}{{" in row for row in rows)]

@@ -115,7 +115,7 @@ def test_loading_is_announced_in_the_metrics(settings: Settings):
     models = Models(settings, lambda bundle, _: FakeRuntime(bundle.manifest), Metrics(registry))
     models.load_all()
     assert registry.get_sample_value("facet_model_ready", {"model": "tiny"}) == 1
-    labels = {"model": "tiny", "version": "1.2.3", "device": "fake"}
+    labels = {"model": "tiny", "version": "1.2.3", "device": "fake", "wanted_device": "fake"}
     assert registry.get_sample_value("facet_model_info", labels) == 1
     assert registry.get_sample_value("facet_queue_capacity_images", {"graph": "decoder"}) == settings.queue_images
     asyncio.run(models.close())

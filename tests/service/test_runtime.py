@@ -71,13 +71,13 @@ def bundle(bundle_directory):
 
 def test_cuda_is_used_where_the_session_really_has_it(start):
     started, opened = start("auto", [CUDA, CPU], {CUDA, CPU})
-    assert (started.device, started.workers) == ("cuda", 1)
+    assert (started.device, started.wanted_device, started.workers) == ("cuda", "cuda", 1)
     assert all(session.asked == [CUDA, CPU] for session in opened)
 
 
 def test_auto_falls_back_to_proper_cpu_sessions(start, caplog):
     started, opened = start("auto", [CUDA, CPU], {CPU})
-    assert started.device == "cpu"
+    assert (started.device, started.wanted_device) == ("cpu", "cuda")
     assert [session.asked for session in opened[-2:]] == [[CPU], [CPU]]
     assert all(session.options.intra_op_num_threads == 1 for session in opened[-2:])
     assert "cannot be used" in caplog.text
@@ -92,7 +92,7 @@ def test_cuda_asked_for_and_not_had_is_an_error(start):
 
 def test_cpu_is_not_talked_out_of_it(start):
     started, opened = start("cpu", [CUDA, CPU], {CUDA, CPU})
-    assert started.device == "cpu"
+    assert (started.device, started.wanted_device) == ("cpu", "cpu")
     assert all(session.asked == [CPU] for session in opened)
 
 

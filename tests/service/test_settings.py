@@ -26,6 +26,12 @@ def test_every_setting_has_a_meaning(name: str):
         ("FACET_DEFAULT_MODEL", "mine", "default_model", "mine"),
         ("FACET_DEVICE", "cpu", "device", "cpu"),
         ("FACET_REQUEST_TIMEOUT", "2.5", "request_timeout", 2.5),
+        (
+            "FACET_TRACES_ENDPOINT",
+            "http://collector:4318/v1/traces",
+            "traces_endpoint",
+            "http://collector:4318/v1/traces",
+        ),
         ("facet_max_batch", "16", "max_batch", 16),
     ],
 )
@@ -60,6 +66,8 @@ def test_a_variable_without_the_prefix_is_not_ours(monkeypatch):
         ("FACET_MAX_IMAGE_PIXELS", "0"),
         ("FACET_MAX_COUNT", "0"),
         ("FACET_LOG_LEVEL", "loud"),
+        ("FACET_LOG_FORMAT", "xml"),
+        ("FACET_TRACES_ENDPOINT", "collector:4318"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(monkeypatch, variable: str, text: str):
