@@ -13,6 +13,7 @@ from service.vectors import Sampler
 
 FILE = "samples.png"
 _SEED, _COUNT, _COLUMNS = 1, 32, 8
+_TEMPERATURE = 0.7  # as the samples in bundles were drawn, whatever requests get by default
 # In levels of 255, over all pixels: other hardware and half precision round differently, another model is far off.
 _TOLERANCE = 1.0
 
@@ -24,7 +25,7 @@ def draw(manifest: Manifest, decode: Decode) -> np.ndarray:
     sampler = Sampler(manifest.prior, manifest.attribute_groups)
     unnamed = np.full(len(manifest.attributes), np.nan, dtype=np.float32)
     attributes = sampler.attributes(unnamed, _SEED, _COUNT)
-    return images.grid(decode(sampler.latents(_SEED, attributes), attributes), _COLUMNS)
+    return images.grid(decode(sampler.latents(_SEED, attributes, _TEMPERATURE), attributes), _COLUMNS)
 
 
 def check(bundle: Bundle, decode: Decode) -> None:
