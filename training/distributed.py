@@ -22,8 +22,9 @@ def start() -> torch.device:
 
 
 def stop() -> None:
-    """Leave the process group, if any."""
+    """Leave the process group, if any, together: a process that left while another still worked was seen to abort."""
     if dist.is_initialized():
+        dist.barrier()
         dist.destroy_process_group()
 
 
