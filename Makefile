@@ -8,6 +8,8 @@ PRESET ?= celeba64
 NAME ?= $(basename $(notdir $(PRESET)))
 RUN ?= runs/$(NAME)
 VERSION ?= 1.0.0
+# The operating point that puts disentanglement first keeps its gains at 1: others put a part of the attributes back into the latent.
+CALIBRATION ?= $(if $(findstring beta4,$(PRESET)),--gains 1)
 LICENCE ?= non-commercial research only, as the terms of the CelebA dataset ask
 
 BIN := $(VENV)/bin
@@ -50,7 +52,7 @@ train: $(DEV_READY)
 	$(BIN)/python -m training fit --preset $(PRESET) --data $(DATA) --workdir $(RUN) --resume
 	test -f $(RUN)/classifier.pt || $(BIN)/python -m training judge --preset $(PRESET) --data $(DATA) --seed 9001 --out $(RUN)/classifier.pt
 	test -f $(RUN)/judge.pt || $(BIN)/python -m training judge --preset $(PRESET) --data $(DATA) --seed 7001 --out $(RUN)/judge.pt
-	$(BIN)/python -m training calibrate --data $(DATA) --workdir $(RUN) --classifier $(RUN)/classifier.pt
+	$(BIN)/python -m training calibrate --data $(DATA) --workdir $(RUN) --classifier $(RUN)/classifier.pt $(CALIBRATION)
 	$(BIN)/python -m export bundle --checkpoint $(RUN)/calibrated.pt --out bundles/$(NAME) --version $(VERSION) --weights-licence "$(LICENCE)"
 	$(BIN)/python -m training evaluate --data $(DATA) --bundle bundles/$(NAME) --judge $(RUN)/judge.pt --out $(RUN)/evaluation
 	$(BIN)/python -m export attach --bundle bundles/$(NAME) --evaluation $(RUN)/evaluation/evaluation.json

@@ -35,6 +35,7 @@ def application(
         from service.credentials import CredentialsError
         from service.runtime import RuntimeUnavailableError, require_onnxruntime
         from service.settings import Settings
+        from service.tracing import TracingUnavailableError
     except ImportError as exc:
         raise SetupError(f"the service cannot be imported here ({exc}): pip install '.[client,cpu]'") from exc
     unknown = sorted(set(settings) - set(Settings.model_fields))
@@ -51,7 +52,7 @@ def application(
     except ValidationError as exc:
         first = exc.errors()[0]
         raise SetupError(f"{first['loc'][0]}={first['input']!r}: {first['msg']}") from exc
-    except (CredentialsError, RuntimeUnavailableError) as exc:
+    except (CredentialsError, RuntimeUnavailableError, TracingUnavailableError) as exc:
         raise SetupError(str(exc)) from exc
 
 

@@ -223,7 +223,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--checkpoint", default=LAST)
     command.add_argument("--classifier", type=Path, required=True, help="a judge, but not the one that evaluates")
     command.add_argument(
-        "--budget", type=float, default=0.025, help="extra error on other attributes that an edit may cost on average"
+        "--budget", type=float, default=0.03, help="extra error on other attributes that an edit may cost on average"
     )
     command.add_argument(
         "--gains",
