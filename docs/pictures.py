@@ -48,7 +48,8 @@ def main() -> None:
             "sweep-two": facet.sweep(None, ["Smiling", "Young"], seed=3, start=-1, steps=5, size=96),
         }
         (face,) = facet.encode(photo).faces
-        edited = [facet.edit(photo, wish).image().convert("RGB") for wish in ({"Blond_Hair": 1}, {"Eyeglasses": 1})]
+        wishes = ({"Brown_Hair": 1}, {"Bangs": -1}, {"Male": 1})
+        edited = [facet.edit(photo, wish).image().convert("RGB") for wish in wishes]
     OUT.mkdir(exist_ok=True)
     for name, found in pictures.items():
         found.image().convert("RGB").save(OUT / f"api-{name}.jpg", quality=88)
