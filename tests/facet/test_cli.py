@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from facet import Client, cli
-from tests.facet.conftest import remote
+from tests.facet.conftest import ROOT, remote
 
 
 @pytest.fixture
@@ -88,7 +88,8 @@ def test_estimates_are_told_as_a_table_or_as_json(facet):
     assert "Smiling" in told
     told = json.loads(facet("encode framed.png --json")[1])
     assert told["picture"] == "framed.png"
-    assert len(told["faces"][0]["latent"]) == 128
+    manifest = json.loads((ROOT / "bundles" / "celeba64" / "manifest.json").read_text())
+    assert len(told["faces"][0]["latent"]) == manifest["latent_size"]
 
 
 def test_a_picture_that_cannot_be_encoded_does_not_hide_the_others(facet, tmp_path):

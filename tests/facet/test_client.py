@@ -17,7 +17,7 @@ def test_a_face_is_encoded(local, face):
     found = local.encode(face)
     assert (found.width, found.height) == face.size
     (shown,) = found.faces
-    (model,) = local.models()
+    model = next(each for each in local.models() if each.default)
     assert found.model == f"{model.name}@{model.version}"
     assert len(shown.latent) == len(shown.log_variance) == model.latent_size
     assert list(shown.attributes) == [attribute.name for attribute in model.attributes]
