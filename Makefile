@@ -8,9 +8,9 @@ PRESET ?= celeba64
 NAME ?= $(basename $(notdir $(PRESET)))
 RUN ?= runs/$(NAME)
 VERSION ?= 1.0.0
-# The operating point that puts disentanglement first keeps its gains at 1, as others put a part of the
-# attributes back into the latent, and erases more.
-CALIBRATION ?= $(if $(findstring beta4,$(PRESET)),--gains 1 --ridge 0.002)
+# The operating point that puts disentanglement first keeps its gains at 1: others put a part of the
+# attributes back into the latent.
+CALIBRATION ?= $(if $(findstring beta4,$(PRESET)),--gains 1)
 LICENCE ?= non-commercial research only, as the terms of the CelebA dataset ask
 
 BIN := $(VENV)/bin
