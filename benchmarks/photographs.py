@@ -58,21 +58,19 @@ def lay(picture: Image.Image, rng: np.random.Generator) -> Scene:
     matrix = np.column_stack([turned, centre - turned @ [width / 2, height / 2]])
     colours = Image.fromarray(rng.integers(60, 200, (6, 8, 3), dtype=np.uint8))
     background = colours.resize(CANVAS, Image.Resampling.BICUBIC)
-    inverse = tuple(alignment.inverse(matrix).ravel())
     shrunk = 1 / min(1.0, factor)  # antialiasing is the resampling filter's matter, so shrink first
     small = picture.resize((round(width / shrunk), round(height / shrunk)), Image.Resampling.LANCZOS)
-    to_small = np.diag([small.width / width, small.height / height]) @ np.array(inverse).reshape(2, 3)
-    laid = small.transform(CANVAS, Image.Transform.AFFINE, tuple(to_small.ravel()), Image.Resampling.BICUBIC)
-    inside = Image.new("L", small.size, 255).transform(CANVAS, Image.Transform.AFFINE, tuple(to_small.ravel()))
+    to_small = np.diag([small.width / width, small.height / height]) @ alignment.inverse(matrix)
+    affine = (Image.Transform.AFFINE, tuple(to_small.ravel()))
+    laid = small.transform(CANVAS, *affine, Image.Resampling.BICUBIC)
+    inside = Image.new("L", small.size, 255).transform(CANVAS, *affine)
     background.paste(laid, (0, 0), inside)
     return Scene(np.asarray(background), matrix)
 
 
 def frame_of(scene: Scene, box: tuple[float, float, float, float], size: int) -> np.ndarray:
     """The transform f64 [2, 3] from the model's frame, were the face found without error, to the photograph."""
-    left, top, right, bottom = box
-    crop = np.array([[(right - left) / size, 0, left], [0, (bottom - top) / size, top]])
-    return np.column_stack([scene.laid[:, :2] @ crop[:, :2], alignment.apply(scene.laid, crop[:, 2][None])[0]])
+    return alignment.after(scene.laid, alignment.of_box(box, size))
 
 
 def seam(before: np.ndarray, after: np.ndarray) -> float:

@@ -43,6 +43,17 @@ def inverse(matrix: np.ndarray) -> np.ndarray:
     return np.column_stack([turned, -turned @ matrix[:, 2]])
 
 
+def after(second: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """The transform f64 [2, 3] that does `first` and then `second`."""
+    return np.column_stack([second[:, :2] @ first[:, :2], second[:, :2] @ first[:, 2] + second[:, 2]])
+
+
+def of_box(box: images.Box, size: int) -> np.ndarray:
+    """The transform f64 [2, 3] of a frame of `size` x `size` that shows a box of the picture as it stands."""
+    left, top, right, bottom = box
+    return np.array([[(right - left) / size, 0.0, left], [0.0, (bottom - top) / size, top]])
+
+
 def scale(matrix: np.ndarray) -> float:
     """Picture pixels to a frame pixel."""
     return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
@@ -67,8 +78,7 @@ def sample(image: Image.Image, matrix: np.ndarray, size: int) -> np.ndarray:
     part = images.resample(image, (left, top, right, bottom), (columns, rows))
     across, down = columns / (right - left), rows / (bottom - top)
     to_part = np.array([[across, 0, -left * across], [0, down, -top * down]])
-    turned = np.column_stack([to_part[:, :2] @ matrix[:, :2], to_part[:, :2] @ matrix[:, 2] + to_part[:, 2]])
     picture = Image.fromarray(part).transform(
-        (size, size), Image.Transform.AFFINE, tuple(turned.ravel()), Image.Resampling.BICUBIC
+        (size, size), Image.Transform.AFFINE, tuple(after(to_part, matrix).ravel()), Image.Resampling.BICUBIC
     )
     return np.asarray(picture)

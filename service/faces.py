@@ -84,10 +84,7 @@ class FaceFinder:
 
 def _as_it_is(image: Image.Image, frame: FaceFrame) -> FramedFace:
     pixels, box = images.framed_face(image, frame)
-    left, top, right, bottom = box
-    size = frame.image_size
-    matrix = np.array([[(right - left) / size, 0.0, left], [0.0, (bottom - top) / size, top]])
-    return FramedFace(pixels, Place(matrix, box, None))
+    return FramedFace(pixels, Place(alignment.of_box(box, frame.image_size), box, None))
 
 
 def _enlarged(face: FramedFace, factors: np.ndarray) -> FramedFace:

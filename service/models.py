@@ -48,6 +48,9 @@ class Model:
         self.encoder = Batcher("encoder", self.runtime.encoder, self._executor, metrics, **limits)
         self.decoder = Batcher("decoder", self.runtime.decoder, self._executor, metrics, **limits)
         self.sampler = Sampler(bundle.manifest.prior, bundle.manifest.attribute_groups)
+        # What a picture's latents depend on, for whoever keeps them. The frame decides what of a face is encoded.
+        graph = bundle.manifest.files["encoder.onnx"]
+        self.encoder_identity = f"{bundle.identity} {graph.sha256} {bundle.manifest.frame.model_dump_json()}"
         self.closed = False
         self._users = 0
         self._unused = asyncio.Event()

@@ -173,9 +173,7 @@ async def edit(request: Request, service: Shared, call: Current) -> Response:
     asked = upload.parameters(EditRequest)
     work = service.work(call, asked.model)
     target = vectors.edit_target(vectors.attribute_vector(asked.attributes, work.model.manifest), work.model.manifest)
-    known = vectors.attribute_vector(
-        asked.source_attributes or {}, work.model.manifest, "source_attributes", exclusive=False
-    )
+    known = _source_attributes(work, asked)
     if asked.latent is None:
         source = await sources.encoded(work, upload, asked, known)
         latent, shown = source.mean, source.attributes
@@ -219,9 +217,7 @@ async def sweep_attribute(request: Request, service: Shared, call: Current) -> R
 
 async def _swept_face(work: Work, upload: uploads.Upload, asked: SweepRequest) -> Encoded:
     """The one face to sweep: from a picture, a latent, or drawn by the sampler; then it has no place."""
-    known = vectors.attribute_vector(
-        asked.source_attributes or {}, work.model.manifest, "source_attributes", exclusive=False
-    )
+    known = _source_attributes(work, asked)
     if asked.latent is not None:
         latent, shown = sources.given(work, upload, asked, known)
     elif upload.image is not None:
@@ -255,6 +251,13 @@ async def verify(request: Request, service: Shared, call: Current) -> JSONRespon
             return provenance.examine(uploaded, service.settings.max_image_pixels, service.credentials)
 
     return answers.findings(await service.in_codec_thread(examine))
+
+
+def _source_attributes(work: Work, asked: EditRequest | SweepRequest) -> np.ndarray:
+    """What the face is said to show before, f32 [K], NaN where nothing is said. Raises a 422 Problem."""
+    return vectors.attribute_vector(
+        asked.source_attributes or {}, work.model.manifest, "source_attributes", exclusive=False
+    )
 
 
 @router.get("/v1/models", response_model=ModelsResponse, responses=_problems(503), summary="Loaded models")

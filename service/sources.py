@@ -32,10 +32,7 @@ async def encoded(
         with work.call.stage("align"):
             return work.service.faces.frame(picture, work.model.manifest.frame, asked.framed, size), size
 
-    manifest = work.model.manifest
-    # The frame belongs to it: it decides what of a face the encoder is shown.
-    encoder = f"{work.model.identity} {manifest.files['encoder.onnx'].sha256} {manifest.frame.model_dump_json()}"
-    key = work.service.latents.key(uploaded, known, encoder, asked.framed)
+    key = work.service.latents.key(uploaded, known, work.model.encoder_identity, asked.framed)
     encoded = work.service.latents.get(key)
     if encoded is None:
         faces, size = await work.service.in_codec_thread(decode_and_frame, uploaded)
