@@ -53,7 +53,7 @@ def animation(
     film = [Image.fromarray(frame) for frame in [*frames, *frames[-2:0:-1]]]
     options = {"save_all": True, "append_images": film[1:], "duration": milliseconds, "loop": 0}
     if kind == "webp":
-        options |= {"quality": quality, "method": 0} | xmp.save_options(packet, kind)
+        options |= {"quality": quality, "method": 0, "xmp": packet}
     buffer = io.BytesIO()
     film[0].save(buffer, kind.upper(), **options)
     return xmp.into_gif(buffer.getvalue(), packet) if kind == "gif" else buffer.getvalue()

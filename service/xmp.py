@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
@@ -56,20 +55,6 @@ def packet(mark: Mark) -> bytes:
         f'<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="{_IPTC}" xmlns:xmp="{_XMP}" {properties}/>'
         '</rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
     ).encode()
-
-
-def save_options(data: bytes, image_format: str) -> dict[str, Any]:
-    """What Pillow's `save` needs to write a packet into a PNG, a JPEG or a WebP; nothing for an empty packet."""
-    if not data:
-        return {}
-    return {"pnginfo": _png_text(data)} if image_format == "png" else {"xmp": data}
-
-
-@lru_cache
-def _png_text(data: bytes) -> PngImagePlugin.PngInfo:
-    info = PngImagePlugin.PngInfo()
-    info.add_itxt("XML:com.adobe.xmp", data.decode())
-    return info
 
 
 def into_gif(gif: bytes, data: bytes) -> bytes:
