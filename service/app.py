@@ -21,10 +21,11 @@ from service.faces import FaceFinder
 from service.latents import LatentCache
 from service.metrics import Metrics
 from service.models import Models
-from service.routes import PROBLEM_SCHEMA, router
+from service.routes import BUSY, PROBLEM_SCHEMA, router
 from service.runtime import OnnxRuntime, RuntimeFactory, RuntimeUnavailableError
 from service.schemas import ProblemResponse
 from service.settings import Settings
+from service.shortcut import Shortcut
 from service.tracing import Tracing
 from service.version import VERSION
 from service.weights import WeightsError
@@ -84,6 +85,8 @@ def create_app(
     app.include_router(studio.router)
     _describe_problems(app)
     problems.install(app)
+    # The last to be added is the outermost.
+    app.add_middleware(Shortcut, routes=[route for route in router.routes if route.path in BUSY])
     app.add_middleware(
         CallMiddleware,
         metrics=metrics,

@@ -6,7 +6,6 @@ A plain ASGI middleware, so that bodies stream through it untouched.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import random
 import re
@@ -30,7 +29,6 @@ DONE = "done"
 _LEAST_SECONDS_TO_SEND = 5.0
 _CLIENT_LEFT = 499  # nobody is there to read it; nginx logs the same
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-log = logging.getLogger(__name__)
 
 
 class Call:
@@ -268,9 +266,7 @@ class CallMiddleware:
             if isinstance(exc, TimeoutError) and deadline.expired():
                 problem = self._late(call)
             else:
-                problem = problems.translate(exc)
-            if problem.status == 500:
-                log.exception("request %s failed", call.request_id)
+                problem = problems.answered(exc)
             if started:  # too late for another status; the server closes the connection
                 raise
             await problems.response(problem, call.request_id)(scope, body.receive, send)

@@ -121,6 +121,15 @@ def translate(exc: Exception) -> Problem:
             return Problem(500, "an unexpected error; the log has it under this request id")
 
 
+def answered(exc: Exception) -> Problem:
+    """`translate`, and a line in the log where the fault is ours."""
+    problem = translate(exc)
+    if problem.status == 500:
+        # A batch that fails is logged with its stack when it does; here is whose request was in it.
+        log.error("the request failed: %s", exc, exc_info=None if isinstance(exc, BatcherError) else exc)
+    return problem
+
+
 def response(problem: Problem, request_id: str) -> Response:
     """The problem as an HTTP response."""
     body = {
@@ -140,10 +149,7 @@ def install(app: FastAPI) -> None:
     """Answer every exception that reaches the application with a problem."""
 
     async def answer(request: Request, exc: Exception) -> Response:
-        problem = translate(exc)
-        if problem.status == 500:
-            log.error("the request failed: %s", exc)
-        return response(problem, request.state.call.request_id)
+        return response(answered(exc), request.state.call.request_id)
 
     # Handlers are found by base class, so the families suffice.
     for kind in (Problem, ImageError, BatcherError, RequestValidationError, ValidationError, HTTPException):

@@ -55,7 +55,14 @@ Shared = Annotated[Service, Depends(_service)]
 Current = Annotated[Call, Depends(_call)]
 
 router = APIRouter()
+# Their handlers take nothing but the request, so that `service.shortcut` can call them.
+BUSY = ("/v1/encode", "/v1/generate", "/v1/edit", "/v1/sweep")
 PROBLEM_SCHEMA = "ProblemResponse"
+
+
+def _parts(request: Request) -> tuple[Service, Call]:
+    """What the handlers of BUSY would otherwise depend on."""
+    return request.app.state.service, request.state.call
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -109,7 +116,8 @@ def _json_body(schema: type) -> dict[str, Any]:
     openapi_extra=_body(EncodeRequest, with_json=False),
     summary="What a face shows: latent and attributes",
 )
-async def encode(request: Request, service: Shared, call: Current) -> JSONResponse:
+async def encode(request: Request) -> JSONResponse:
+    service, call = _parts(request)
     upload = await uploads.read(request)
     asked = upload.parameters(EncodeRequest)
     work = service.work(call, asked.model)
@@ -139,7 +147,8 @@ async def encode(request: Request, service: Shared, call: Current) -> JSONRespon
     openapi_extra=_json_body(GenerateRequest),
     summary="Faces from attributes",
 )
-async def generate(request: Request, service: Shared, call: Current) -> Response:
+async def generate(request: Request) -> Response:
+    service, call = _parts(request)
     wanted = negotiation.choose(request.headers.get("accept", ""))
     asked = (await uploads.read_json(request)).parameters(GenerateRequest)
     work = service.work(call, asked.model)
@@ -167,7 +176,8 @@ async def generate(request: Request, service: Shared, call: Current) -> Response
     openapi_extra=_body(EditRequest, with_json=True),
     summary="Change the attributes of a face",
 )
-async def edit(request: Request, service: Shared, call: Current) -> Response:
+async def edit(request: Request) -> Response:
+    service, call = _parts(request)
     wanted = negotiation.choose(request.headers.get("accept", ""))
     upload = await uploads.read(request)
     asked = upload.parameters(EditRequest)
@@ -196,7 +206,8 @@ async def edit(request: Request, service: Shared, call: Current) -> Response:
     openapi_extra=_body(SweepRequest, with_json=True),
     summary="An attribute changed gradually",
 )
-async def sweep_attribute(request: Request, service: Shared, call: Current) -> Response:
+async def sweep_attribute(request: Request) -> Response:
+    service, call = _parts(request)
     upload = await uploads.read(request)
     asked = upload.parameters(SweepRequest)
     wanted = negotiation.choose(request.headers.get("accept", ""), _SWEEP_OFFERS[asked.layout])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Coroutine, Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service import logs
 from service.calls import CallMiddleware
 from service.metrics import Metrics
 from service.problems import Problem
@@ -116,10 +118,12 @@ def test_an_error_nobody_caught_is_a_500_that_gives_nothing_away(metrics: Metric
 
 
 def test_an_error_nobody_caught_is_logged_with_its_request_id(metrics: Metrics, caplog: pytest.LogCaptureFixture):
+    lines: list[str] = []
+    caplog.handler.emit = lambda record: lines.append(logs.JsonFormatter().format(record))
     client_of(failing(RuntimeError("swordfish")), metrics).get("/", headers={"X-Request-ID": "id-9"})
-    (record,) = [record for record in caplog.records if record.name == "service.calls"]
-    assert "id-9" in record.getMessage()
-    assert "swordfish" in str(record.exc_info[1])
+    (line,) = [line for line in map(json.loads, lines) if line["logger"] == "service.problems"]
+    assert line["request_id"] == "id-9"
+    assert line["stack"].endswith("RuntimeError: swordfish")
 
 
 def test_a_problem_keeps_its_status_and_is_no_news_for_the_log(metrics: Metrics, caplog: pytest.LogCaptureFixture):
