@@ -125,7 +125,8 @@ class Batcher:
     """Batches for one graph. `run` maps input arrays to output arrays, row by row, and is called from `executor`.
 
     `workers` calls of `run` may be under way at once, each with at most `max_batch` rows; at most `capacity` images
-    wait. Create and use it on one event loop.
+    wait. `ahead` more batches are handed to `executor` before a worker is free, so that it need not wait for an event
+    loop that is busy just then. Create and use it on one event loop.
 
     Only the sizes of `buckets` are run. With `padding`, a batch takes all that waits and is padded to the next one:
     right where a larger batch hardly takes longer. Without, it shrinks to the next smaller one and leaves some to the
@@ -142,11 +143,12 @@ class Batcher:
         max_batch: int,
         capacity: int,
         workers: int,
+        ahead: int = 0,
         padding: bool = True,
     ) -> None:
         self.graph, self._run, self._executor, self._metrics = graph, run, executor, metrics
         self._buckets, self._capacity, self._workers = buckets(max_batch), capacity, workers
-        self._padding = padding
+        self._places, self._padding = workers + ahead, padding
         self._jobs: deque[_Job] = deque()
         self._waiting = 0
         self._running: set[asyncio.Task[None]] = set()
@@ -175,12 +177,11 @@ class Batcher:
         self._jobs.append(job)
         self._count(count)
         self._dispatch()
+        deadline = loop.call_later(timeout, self._fail, job, DeadlineError(_TIME_IS_UP))
         try:
-            async with asyncio.timeout(timeout):
-                return await job.future
-        except TimeoutError:
-            raise DeadlineError(_TIME_IS_UP) from None
+            return await job.future
         finally:
+            deadline.cancel()
             self._withdraw(job)
 
     def refusal(self) -> float | None:
@@ -218,7 +219,7 @@ class Batcher:
             job.taken = job.count
 
     def _dispatch(self) -> None:
-        while self._jobs and len(self._running) < self._workers:
+        while self._jobs and len(self._running) < self._places:
             slices = self._take()
             work = self._execute(self._number(slices), slices)
             # A batch belongs to nobody: what it logs must not carry the id of whoever happened to come last.
@@ -264,7 +265,7 @@ class Batcher:
         """The size of the next batch."""
         if self._padding:
             return self._buckets[-1]
-        share = math.ceil(self._waiting / (self._workers - len(self._running)))
+        share = math.ceil(self._waiting / (self._places - len(self._running)))
         return max(bucket for bucket in self._buckets if bucket <= share)
 
     async def _execute(self, batch: Batch, slices: list[_Slice]) -> None:
@@ -297,10 +298,8 @@ class Batcher:
     async def _call(self, slices: list[_Slice]) -> Arrays:
         size = sum(s.stop - s.start for s in slices)
         bucket = next(b for b in self._buckets if b >= size)
-        started = time.perf_counter()
         loop = asyncio.get_running_loop()
-        outputs = await loop.run_in_executor(self._executor, _padded_run, self._run, slices, bucket)
-        seconds = time.perf_counter() - started
+        outputs, seconds = await loop.run_in_executor(self._executor, _padded_run, self._run, slices, bucket)
         self._seconds_per_image += 0.1 * (seconds / size - self._seconds_per_image)
         self._metrics.observe_batch(self.graph, size, bucket, seconds)
         return outputs
@@ -331,8 +330,12 @@ class Batcher:
             self._fail(job, BatcherClosedError(f"the {self.graph} worker died"))
 
 
-def _padded_run(run: Callable[[Arrays], Arrays], slices: list[_Slice], bucket: int) -> Arrays:
-    """In the worker thread: concatenate, pad by repeating the last row, run, and cut the padding off."""
+def _padded_run(run: Callable[[Arrays], Arrays], slices: list[_Slice], bucket: int) -> tuple[Arrays, float]:
+    """In the worker thread: concatenate, pad by repeating the last row, run, and cut the padding off.
+
+    Returns the outputs and the seconds that it took.
+    """
+    started = time.perf_counter()
     parts = [part.inputs() for part in slices]
     inputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     size = len(next(iter(inputs.values())))
@@ -344,4 +347,4 @@ def _padded_run(run: Callable[[Arrays], Arrays], slices: list[_Slice], bucket: i
     outputs = run(inputs)
     if lost := [name for name, array in outputs.items() if len(array) != bucket]:
         raise ValueError(f"output {lost[0]} has {len(outputs[lost[0]])} rows for {bucket} inputs")
-    return {name: array[:size] for name, array in outputs.items()}
+    return {name: array[:size] for name, array in outputs.items()}, time.perf_counter() - started

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -60,11 +60,16 @@ class Service:
             self.metrics.rejected.labels("codecs_full").inc()
             raise QueueFullError(1.0)
         loop = asyncio.get_running_loop()
+        done = loop.create_future()
         # In the request's context, so that what it logs there carries the request's id.
         job = self.codecs.submit(copy_context().run, work, *arguments)
         self.codec_jobs += 1
-        job.add_done_callback(lambda _: loop.call_soon_threadsafe(self._codec_job_ended))
-        return await asyncio.wrap_future(job)
+        # One message to the loop for each job: asyncio.wrap_future would send another, and each wakes it.
+        job.add_done_callback(lambda _: loop.call_soon_threadsafe(self._codec_job_ended, job, done))
+        try:
+            return await done
+        finally:
+            job.cancel()
 
     async def encoded(self, size: int, work: Callable[..., Result], *arguments: Any) -> Result:
         """Run `work`, which encodes pictures of `size` bytes, where it is done soonest; signing may take its time."""
@@ -80,8 +85,14 @@ class Service:
         call.headers["X-Facet-Model"] = model.identity
         return Work(self, call, model)
 
-    def _codec_job_ended(self) -> None:
+    def _codec_job_ended(self, job: Future[Result], done: asyncio.Future[Result]) -> None:
         self.codec_jobs -= 1
+        if done.done():
+            return  # its caller was cancelled
+        if error := job.exception():
+            done.set_exception(error)
+        else:
+            done.set_result(job.result())
 
 
 @dataclass(frozen=True)

@@ -37,13 +37,17 @@ class Model:
         self.runtime = runtime_factory(bundle, settings)
         warm(self.runtime, bundle.manifest, buckets(settings.max_batch))
         golden.check(bundle, lambda latent, a: self._decode_directly(latent, a, settings.max_batch))
-        workers = self.runtime.workers
-        self._executor = ThreadPoolExecutor(2 * workers, thread_name_prefix=f"infer-{bundle.manifest.name}")
+        # On a CPU both graphs share a thread for each core, and the next batch is ready for whichever is free first. On a
+        # device, where a batch should be as full as it can be, each has threads of its own that hardly compute.
+        on_device, workers = self.runtime.padding, self.runtime.workers
+        threads = 2 * workers if on_device else workers
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"infer-{bundle.manifest.name}")
         limits = {
             "max_batch": settings.max_batch,
             "capacity": settings.queue_images,
             "workers": workers,
-            "padding": self.runtime.padding,
+            "ahead": 0 if on_device else 1,
+            "padding": on_device,
         }
         self.encoder = Batcher("encoder", self.runtime.encoder, self._executor, metrics, **limits)
         self.decoder = Batcher("decoder", self.runtime.decoder, self._executor, metrics, **limits)

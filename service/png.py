@@ -1,7 +1,7 @@
 """PNG written fast (RFC 2083): one filter for every row, computed for all of them at once, and ISA-L's deflate.
 
-Pillow tries five filters on each row and takes seven times as long for a 64-pixel face, to save 3% of its bytes. A
-served face is read once; the time to write it is paid each time.
+Pillow tries five filters on each row and takes eight times as long for a 64-pixel face, to save 6% of its bytes; for
+larger pictures it saves nothing. A served face is read once; the time to write it is paid each time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from isal import isal_zlib
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPES = {3: 2, 4: 6}  # by channels: truecolour, truecolour with alpha
-_AVERAGE = 3  # the filter that left the fewest bytes of those that need no decision for each pixel
+_UP = 2  # the filter that one subtraction computes; averages save a twentieth of the bytes and take seven operations
 _LEVEL = 1
 _BAND = 1 << 20  # bytes filtered at a time, so that large pictures take no second copy
 
@@ -30,37 +30,29 @@ def encode(pixels: np.ndarray, xmp: bytes = b"", profile: bytes | None = None) -
         parts.append(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(profile)))
     if xmp:
         parts.append(_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp))
-    rows = pixels.reshape(height, width * channels)
-    parts += [_chunk(b"IDAT", data) for data in _deflated(rows, channels)]
+    parts += [_chunk(b"IDAT", data) for data in _deflated(pixels.reshape(height, width * channels))]
     return b"".join([*parts, _chunk(b"IEND", b"")])
 
 
-def _deflated(rows: np.ndarray, channels: int) -> list[bytes]:
+def _deflated(rows: np.ndarray) -> list[bytes]:
     """One zlib stream of the filtered rows uint8 [H, W * C], in pieces."""
     step = max(1, _BAND // rows.shape[1])
     if len(rows) <= step:
-        return [isal_zlib.compress(_filtered(rows, None, channels), _LEVEL)]
+        return [isal_zlib.compress(_filtered(rows, 0, len(rows)), _LEVEL)]
     stream = isal_zlib.compressobj(_LEVEL)
-    pieces = []
-    for start in range(0, len(rows), step):
-        above = rows[start - 1] if start else None
-        pieces.append(stream.compress(_filtered(rows[start : start + step], above, channels)))
-    pieces.append(stream.flush())
+    bands = (_filtered(rows, start, min(start + step, len(rows))) for start in range(0, len(rows), step))
+    pieces = [*(stream.compress(band) for band in bands), stream.flush()]
     return [piece for piece in pieces if piece]
 
 
-def _filtered(rows: np.ndarray, above: np.ndarray | None, channels: int) -> np.ndarray:
-    """Each row's filter type and its residuals, uint8 [H, 1 + W * C], for rows below `above`."""
-    upper = np.zeros_like(rows)
-    upper[1:] = rows[:-1]
-    if above is not None:
-        upper[0] = above
-    left = np.zeros_like(rows)
-    left[:, channels:] = rows[:, :-channels]
-    filtered = np.empty((len(rows), 1 + rows.shape[1]), dtype=np.uint8)
-    filtered[:, 0] = _AVERAGE
-    # floor((left + upper) / 2) within eight bits.
-    np.subtract(rows, (left & upper) + ((left ^ upper) >> 1), out=filtered[:, 1:])
+def _filtered(rows: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """The rows from `start` to `stop`, each its filter type and its difference from the row above, uint8 [H, 1 + W * C]."""
+    filtered = np.empty((stop - start, 1 + rows.shape[1]), dtype=np.uint8)
+    filtered[:, 0] = _UP
+    first = start == 0  # above it there is nothing, which counts as zeros
+    if first:
+        filtered[0, 1:] = rows[0]
+    np.subtract(rows[start + first : stop], rows[start + first - 1 : stop - 1], out=filtered[first:, 1:])
     return filtered
 
 
