@@ -30,7 +30,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.dialects import Bytes
 from benchmarks.load import Outcome, Request, flood, press
-from benchmarks.serving import ROOT, Server, portrait, running, servers, workloads
+from benchmarks.serving import ROOT, Server, on_a_core_of_its_own, portrait, running, servers, workloads
 from service import bundle as bundles
 from service import golden
 from training.graphs import BundleGraphs
@@ -54,13 +54,14 @@ def overload(server: Server, bundle: Path, factor: float, seconds: float) -> dic
     def pressed(port: int, warm_up: float) -> Outcome:
         return asyncio.run(press(port, requests, 64, min(10.0, seconds), warm_up))
 
-    with running(server, bundle) as (port, process):
+    with on_a_core_of_its_own() as others, running(server, bundle, others) as (port, process):
         peak = pressed(port, 2.0).throughput
         before = _megabytes(process)
         during, rate = asyncio.run(flood(port, requests, factor * peak, seconds))
         after = _megabytes(process)
         again = pressed(port, 0.0).throughput
         return {
+            "cores of the server, beside one of the load generator": len(others) if others else "the same one",
             "peak images/s": peak,
             "asked for, times the peak": factor,
             "really offered, times the peak": rate / peak,

@@ -66,6 +66,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._answer: asyncio.Future[int] | None = None
+        self.lost = False
 
     def ask(self, payload: bytes) -> asyncio.Future[int]:
         """Send a request; the future is its status, or ConnectionError."""
@@ -95,6 +96,7 @@ class _Connection(asyncio.Protocol):
             self._answer.set_result(status)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
         if self._answer and not self._answer.done():
             self._answer.set_exception(exc or ConnectionError("the server closed the connection"))
 
@@ -145,6 +147,9 @@ async def flood(port: int, requests: Iterable[Request], rate: float, seconds: fl
     async def one(request: Request) -> None:
         started = time.perf_counter()
         try:
+            # Servers close connections that nobody used for some seconds.
+            while free and free[-1].lost:
+                free.pop()
             if free:
                 connection = free.pop()
             else:

@@ -20,7 +20,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,14 +111,17 @@ def portrait(seed: int, width: int, height: int) -> bytes:
 
 
 @contextmanager
-def running(server: Server, bundle: Path) -> Iterator[tuple[int, psutil.Process]]:
-    """The server on a free port, ready; stopped afterwards with all its children."""
+def running(server: Server, bundle: Path, cores: Collection[int] | None = None) -> Iterator[tuple[int, psutil.Process]]:
+    """The server on a free port, ready, on those cores alone if named; stopped afterwards with all its children."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     places = {"bundles": str(bundle.parent), "bundle": str(bundle), "port": str(port)}
     environment = {**os.environ, **{name: value.format(**places) for name, value in server.environment.items()}}
-    process = psutil.Popen(server.arguments(bundle, port), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    command = server.arguments(bundle, port)
+    if cores is not None:
+        command = ["taskset", "--cpu-list", ",".join(map(str, cores)), *command]
+    process = psutil.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120
         while not _answers(port, server.dialect.ready):
@@ -147,6 +150,20 @@ def _answers(port: int, path: str) -> bool:
             return response.status == 200
     except (urllib.error.URLError, OSError):
         return False
+
+
+@contextmanager
+def on_a_core_of_its_own() -> Iterator[list[int] | None]:
+    """Meanwhile this process keeps to the last core; gives the others, for a server, or None if there is but one."""
+    before = sorted(os.sched_getaffinity(0))
+    if len(before) < 2:
+        yield None
+        return
+    os.sched_setaffinity(0, before[-1:])
+    try:
+        yield before[:-1]
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 @dataclass(frozen=True)

@@ -186,7 +186,11 @@ class Batcher:
 
     def refusal(self) -> float | None:
         """Seconds until there should be room, where not one more image would be admitted now; else None."""
-        return self._seconds_of_waiting() if self._waiting >= self._capacity else None
+        return self.seconds_for(self._waiting) if self._waiting >= self._capacity else None
+
+    def seconds_for(self, images: int) -> float:
+        """How long that many images should take, by the batches of late."""
+        return images * self._seconds_per_image / self._workers
 
     async def close(self) -> None:
         """Refuse new requests and wait for those admitted."""
@@ -203,10 +207,7 @@ class Batcher:
             raise RequestTooLargeError(f"{count} images in one request; the queue holds {self._capacity}")
         if self._waiting + count > self._capacity:
             self._metrics.rejected.labels("queue_full").inc()
-            raise QueueFullError(self._seconds_of_waiting())
-
-    def _seconds_of_waiting(self) -> float:
-        return self._waiting * self._seconds_per_image / self._workers
+            raise QueueFullError(self.seconds_for(self._waiting))
 
     def _count(self, change: int) -> None:
         self._waiting += change

@@ -44,12 +44,15 @@ class Service:
     faces: FaceFinder
     credentials: Credentials | None = None
     ready: bool = False
+    at_work: int = 0
     codec_jobs: int = 0
 
     def refusal(self, path: str) -> float | None:
         """Seconds after which to try again, where a path's work would be refused whatever it asks for; else None."""
         graph = _NEEDED.get(path)
-        return self.models.refusal(graph) if graph else None
+        if graph is None:
+            return None
+        return self.models.refusal(graph) if self._has_room else self.models.seconds_for(self.at_work)
 
     async def in_codec_thread(self, work: Callable[..., Result], *arguments: Any) -> Result:
         """Run picture work beside the event loop. Raises QueueFullError where too much of it waits already.
@@ -78,12 +81,28 @@ class Service:
         return await self.in_codec_thread(work, *arguments)
 
     def work(self, call: Call, name: str | None) -> Work:
-        """Take hold of the model of that name until the request is over. Raises a 503 or a 404 Problem."""
+        """Take hold of the model of that name until the request is over.
+
+        Raises a 503 or a 404 Problem, and QueueFullError where as many requests are at work as images may wait: each
+        would take its place in one queue after the other, and one that is refused halfway was work for nothing.
+        """
         if not self.ready:
             raise Problem(503, "the service is not ready", headers={"Retry-After": "1"})
+        if not self._has_room:
+            self.metrics.rejected.labels("requests_full").inc()
+            raise QueueFullError(self.models.seconds_for(self.at_work))
+        self.at_work += 1
+        call.resources.callback(self._work_ended)
         model = call.resources.enter_context(self.models.get(name).in_use())
         call.headers["X-Facet-Model"] = model.identity
         return Work(self, call, model)
+
+    @property
+    def _has_room(self) -> bool:
+        return self.at_work < self.settings.queue_images
+
+    def _work_ended(self) -> None:
+        self.at_work -= 1
 
     def _codec_job_ended(self, job: Future[Result], done: asyncio.Future[Result]) -> None:
         self.codec_jobs -= 1

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -26,6 +29,16 @@ from service.vectors import Sampler
 log = logging.getLogger(__name__)
 
 
+def _yield_to_the_loop() -> None:
+    """Let a thread that computes give way where cores are short.
+
+    The event loop needs little and often. Behind threads that compute on every core it waits milliseconds for each
+    turn, while requests pile up that it could refuse or answer.
+    """
+    if sys.platform == "linux":  # elsewhere this would be about the whole process
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(19, os.getpriority(os.PRIO_PROCESS, 0) + 5))
+
+
 class Model:
     """One loaded bundle: warm, and shown to draw its own golden samples.
 
@@ -37,11 +50,11 @@ class Model:
         self.runtime = runtime_factory(bundle, settings)
         warm(self.runtime, bundle.manifest, buckets(settings.max_batch))
         golden.check(bundle, lambda latent, a: self._decode_directly(latent, a, settings.max_batch))
-        # On a CPU both graphs share a thread for each core, and the next batch is ready for whichever is free first. On a
-        # device, where a batch should be as full as it can be, each has threads of its own that hardly compute.
+        # On a CPU both graphs share a thread for each core, and the next batch is ready for whichever is free first.
+        # On a device, where a batch should be as full as it can be, each has threads of its own that hardly compute.
         on_device, workers = self.runtime.padding, self.runtime.workers
-        threads = 2 * workers if on_device else workers
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"infer-{bundle.manifest.name}")
+        threads, begin = (2 * workers, None) if on_device else (workers, _yield_to_the_loop)
+        self._executor = ThreadPoolExecutor(threads, f"infer-{bundle.manifest.name}", begin)
         limits = {
             "max_batch": settings.max_batch,
             "capacity": settings.queue_images,
@@ -204,6 +217,11 @@ class Models:
         """Seconds until some model should have room for an image in that graph, where none has now; else None."""
         waits = [getattr(model, graph).refusal() for model in self._models.values()]
         return None if not waits or None in waits else min(waits)
+
+    def seconds_for(self, requests: int) -> float:
+        """How long that many requests should take, of one image each in both graphs of the default model."""
+        model = self.get(None)
+        return model.encoder.seconds_for(requests) + model.decoder.seconds_for(requests)
 
     def all(self) -> list[Model]:
         """Every loaded model, by name."""

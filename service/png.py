@@ -46,7 +46,7 @@ def _deflated(rows: np.ndarray) -> list[bytes]:
 
 
 def _filtered(rows: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """The rows from `start` to `stop`, each its filter type and its difference from the row above, uint8 [H, 1 + W * C]."""
+    """The rows from `start` to `stop`: each its filter, then what differs from the one above, uint8 [H, 1 + W * C]."""
     filtered = np.empty((stop - start, 1 + rows.shape[1]), dtype=np.uint8)
     filtered[:, 0] = _UP
     first = start == 0  # above it there is nothing, which counts as zeros

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from service import cores
 from service.bundle import GRAPHS, Bundle, BundleError, Manifest, graph_interfaces
 from service.settings import Settings
 
@@ -71,7 +71,7 @@ class OnnxRuntime:
         self._encoder, self._decoder = sessions
         # A CPU takes twice as long for twice the images, so padding there is work for nothing.
         self.padding = self.device == "cuda"
-        self.workers = settings.workers or (1 if self.device == "cuda" else os.cpu_count() or 1)
+        self.workers = settings.workers or (1 if self.device == "cuda" else cores.available())
 
     def encoder(self, inputs: Arrays) -> Arrays:
         return self._run(self._encoder, inputs)

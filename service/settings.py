@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service import cores
 
 PREFIX = "FACET_"
 
@@ -27,12 +28,16 @@ class Settings(BaseSettings):
         default="auto", description="where sessions run; `cuda` refuses to start without, `auto` falls back to the CPU"
     )
     max_batch: int = Field(default=64, ge=1, le=1024, description="images in the largest batch")
-    queue_images: int = Field(default=512, ge=1, description="images that may wait for each graph; beyond that, 429")
+    queue_images: int = Field(
+        default=512,
+        ge=1,
+        description="images that may wait for each graph, and requests that may be at work; beyond that, 429",
+    )
     workers: int = Field(
         default=0, ge=0, description="batches that run at once for each graph; 0: one per core on a CPU, one on CUDA"
     )
     codec_threads: int = Field(
-        default_factory=lambda: max(2, os.cpu_count() or 2),
+        default_factory=lambda: max(2, cores.available()),
         ge=1,
         description="threads that decode and encode pictures; default: one per core, at least 2",
     )
