@@ -192,6 +192,11 @@ class Batcher:
         """How long that many images should take, by the batches of late."""
         return images * self._seconds_per_image / self._workers
 
+    @property
+    def most_images(self) -> int:
+        """How many images it can hold, waiting and in batches."""
+        return self._capacity + self._places * self._buckets[-1]
+
     async def close(self) -> None:
         """Refuse new requests and wait for those admitted."""
         if not self._closed:

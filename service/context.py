@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextvars import copy_context
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from service.batcher import QueueFullError
 from service.calls import Call
@@ -15,7 +16,7 @@ from service.credentials import Agent, Credentials
 from service.faces import FaceFinder
 from service.latents import LatentCache
 from service.metrics import Metrics
-from service.models import Model, Models
+from service.models import Graph, Model, Models
 from service.problems import Problem
 from service.provenance import Origin, SourceType
 from service.settings import Settings
@@ -24,7 +25,7 @@ Result = TypeVar("Result")
 # Bytes of pixels. A 64 x 64 face takes 0.1 to 0.2 ms to encode, and handing it to a thread and back another 0.1.
 _SMALL = 3 * 64 * 64
 # The graph without which a path's work cannot be done. An edit may come with a latent and do without the encoder.
-_NEEDED: dict[str, Literal["encoder", "decoder"]] = {
+_NEEDED: dict[str, Graph] = {
     "/v1/encode": "encoder",
     "/v1/generate": "decoder",
     "/v1/edit": "decoder",
@@ -44,7 +45,7 @@ class Service:
     faces: FaceFinder
     credentials: Credentials | None = None
     ready: bool = False
-    at_work: int = 0
+    at_work: Counter[Graph] = field(default_factory=Counter)
     codec_jobs: int = 0
 
     def refusal(self, path: str) -> float | None:
@@ -52,7 +53,8 @@ class Service:
         graph = _NEEDED.get(path)
         if graph is None:
             return None
-        return self.models.refusal(graph) if self._has_room else self.models.seconds_for(self.at_work)
+        full = self.models.full(graph, self.at_work[graph])
+        return self.models.refusal(graph) if full is None else full
 
     async def in_codec_thread(self, work: Callable[..., Result], *arguments: Any) -> Result:
         """Run picture work beside the event loop. Raises QueueFullError where too much of it waits already.
@@ -80,29 +82,25 @@ class Service:
             return work(*arguments)
         return await self.in_codec_thread(work, *arguments)
 
-    def work(self, call: Call, name: str | None) -> Work:
-        """Take hold of the model of that name until the request is over.
+    def work(self, call: Call, name: str | None, graph: Graph = "decoder") -> Work:
+        """Take hold of the model of that name until the request is over, which is to end in that graph.
 
-        Raises a 503 or a 404 Problem, and QueueFullError where as many requests are at work as images may wait: each
-        would take its place in one queue after the other, and one that is refused halfway was work for nothing.
+        Raises a 503 or a 404 Problem, and QueueFullError where as many requests are on their way to the graph as it can
+        hold images: what is refused only there was decoded and encoded for nothing.
         """
         if not self.ready:
             raise Problem(503, "the service is not ready", headers={"Retry-After": "1"})
-        if not self._has_room:
-            self.metrics.rejected.labels("requests_full").inc()
-            raise QueueFullError(self.models.seconds_for(self.at_work))
-        self.at_work += 1
-        call.resources.callback(self._work_ended)
+        if (seconds := self.models.full(graph, self.at_work[graph])) is not None:
+            self.metrics.rejected.labels("queue_full").inc()
+            raise QueueFullError(seconds)
+        self.at_work[graph] += 1
+        call.resources.callback(self._work_ended, graph)
         model = call.resources.enter_context(self.models.get(name).in_use())
         call.headers["X-Facet-Model"] = model.identity
         return Work(self, call, model)
 
-    @property
-    def _has_room(self) -> bool:
-        return self.at_work < self.settings.queue_images
-
-    def _work_ended(self) -> None:
-        self.at_work -= 1
+    def _work_ended(self, graph: Graph) -> None:
+        self.at_work[graph] -= 1
 
     def _codec_job_ended(self, job: Future[Result], done: asyncio.Future[Result]) -> None:
         self.codec_jobs -= 1

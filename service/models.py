@@ -26,6 +26,7 @@ from service.runtime import RuntimeFactory, RuntimeUnavailableError, warm
 from service.settings import Settings
 from service.vectors import Sampler
 
+Graph = Literal["encoder", "decoder"]
 log = logging.getLogger(__name__)
 
 
@@ -213,15 +214,17 @@ class Models:
             raise unknown_model(name, list(self._models))
         return model
 
-    def refusal(self, graph: Literal["encoder", "decoder"]) -> float | None:
+    def refusal(self, graph: Graph) -> float | None:
         """Seconds until some model should have room for an image in that graph, where none has now; else None."""
         waits = [getattr(model, graph).refusal() for model in self._models.values()]
         return None if not waits or None in waits else min(waits)
 
-    def seconds_for(self, requests: int) -> float:
-        """How long that many requests should take, of one image each in both graphs of the default model."""
-        model = self.get(None)
-        return model.encoder.seconds_for(requests) + model.decoder.seconds_for(requests)
+    def full(self, graph: Graph, requests: int) -> float | None:
+        """Seconds until there should be room where so many requests, of an image each, fill that graph; else None."""
+        model = self._models.get(self._settings.default_model)
+        if model is None or requests < getattr(model, graph).most_images:
+            return None
+        return getattr(model, graph).seconds_for(requests)
 
     def all(self) -> list[Model]:
         """Every loaded model, by name."""

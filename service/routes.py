@@ -120,7 +120,7 @@ async def encode(request: Request) -> JSONResponse:
     service, call = _parts(request)
     upload = await uploads.read(request)
     asked = upload.parameters(EncodeRequest)
-    work = service.work(call, asked.model)
+    work = service.work(call, asked.model, "encoder")
     known = vectors.attribute_vector(asked.attributes or {}, work.model.manifest, exclusive=False)
     found = await sources.encoded(work, upload, asked, known)
     call.count("encode", len(found.places))

@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     queue_images: int = Field(
         default=512,
         ge=1,
-        description="images that may wait for each graph, and requests that may be at work; beyond that, 429",
+        description="images that may wait for each graph; beyond that, 429",
     )
     workers: int = Field(
         default=0, ge=0, description="batches that run at once for each graph; 0: one per core on a CPU, one on CUDA"

@@ -1024,6 +1024,30 @@ def test_a_deadline_that_passes_is_504(settings: Settings):
         assert sample(client, "facet_queue_images", graph="decoder") == 0
 
 
+@pytest.mark.parametrize("graph", ["encoder", "decoder"])
+def test_requests_on_their_way_to_a_graph_fill_it(client: TestClient, graph: str, monkeypatch: pytest.MonkeyPatch):
+    service = client.app.state.service
+    upload = {"image": ("face.png", grey(60))}
+    most = getattr(model_of(client), graph).most_images
+    monkeypatch.setitem(service.at_work, graph, most - 1)
+    generated, encoded = generate(client), client.post("/v1/encode", files=upload)
+    assert (generated.status_code, encoded.status_code) == (200, 200)
+    assert service.at_work[graph] == most - 1  # what they took they gave back
+    monkeypatch.setitem(service.at_work, graph, most)
+    answers = {"decoder": generate(client), "encoder": client.post("/v1/encode", files=upload)}
+    refused = answers.pop(graph)
+    assert int(refused.headers["retry-after"]) >= 1
+    problem(refused, 429)
+    assert [answer.status_code for answer in answers.values()] == [200]
+    assert sample(client, "facet_requests_rejected_total", reason="queue_full") == 1
+
+
+def test_requests_that_fail_give_their_place_back(client: TestClient):
+    problem(client.post("/v1/generate", json={"attributes": {"Smilng": 1}}), 422)
+    problem(client.post("/v1/edit", content=b"\xff\xd8\xff", params={"attributes": "{}"}), 400)
+    assert set(client.app.state.service.at_work.values()) <= {0}
+
+
 def test_a_failing_model_is_500_and_keeps_its_secrets(settings: Settings):
     with serving(settings, FailingRuntime) as client:
         model_of(client).runtime.error = ValueError("swordfish")
