@@ -49,15 +49,16 @@ class Model:
     def __init__(self, bundle: Bundle, runtime_factory: RuntimeFactory, settings: Settings, metrics: Metrics) -> None:
         self.bundle = bundle
         self.runtime = runtime_factory(bundle, settings)
-        warm(self.runtime, bundle.manifest, buckets(settings.max_batch))
-        golden.check(bundle, lambda latent, a: self._decode_directly(latent, a, settings.max_batch))
+        max_batch = settings.max_batch or self.runtime.max_batch
+        warm(self.runtime, bundle.manifest, buckets(max_batch))
+        golden.check(bundle, lambda latent, a: self._decode_directly(latent, a, max_batch))
         # On a CPU both graphs share a thread for each core, and the next batch is ready for whichever is free first.
         # On a device, where a batch should be as full as it can be, each has threads of its own that hardly compute.
         on_device, workers = self.runtime.padding, self.runtime.workers
         threads, begin = (2 * workers, None) if on_device else (workers, _yield_to_the_loop)
         self._executor = ThreadPoolExecutor(threads, f"infer-{bundle.manifest.name}", begin)
         limits = {
-            "max_batch": settings.max_batch,
+            "max_batch": max_batch,
             "capacity": settings.queue_images,
             "workers": workers,
             "ahead": 0 if on_device else 1,

@@ -28,6 +28,7 @@ class Runtime(Protocol):
     device: str
     wanted_device: str  # where it would run if everything that is installed worked
     workers: int
+    max_batch: int  # the largest batch that pays
     padding: bool  # whether a batch that is not full should be padded to a size that was run before
 
     def encoder(self, inputs: Arrays) -> Arrays: ...
@@ -71,6 +72,8 @@ class OnnxRuntime:
         self._encoder, self._decoder = sessions
         # A CPU takes twice as long for twice the images, so padding there is work for nothing.
         self.padding = self.device == "cuda"
+        # Nor does it gain anything beyond some images: larger batches only take more memory and come less evenly.
+        self.max_batch = 64 if self.device == "cuda" else 16
         self.workers = settings.workers or (1 if self.device == "cuda" else cores.available())
 
     def encoder(self, inputs: Arrays) -> Arrays:
@@ -150,6 +153,7 @@ class FakeRuntime:
     device: str = "fake"
     wanted_device: str = "fake"
     workers: int = 2
+    max_batch: int = 64
     padding: bool = True
 
     def encoder(self, inputs: Arrays) -> Arrays:

@@ -27,7 +27,9 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="where sessions run; `cuda` refuses to start without, `auto` falls back to the CPU"
     )
-    max_batch: int = Field(default=64, ge=1, le=1024, description="images in the largest batch")
+    max_batch: int = Field(
+        default=0, ge=0, le=1024, description="images in the largest batch; 0: 16 on a CPU, 64 on CUDA"
+    )
     queue_images: int = Field(
         default=512,
         ge=1,

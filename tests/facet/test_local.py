@@ -51,7 +51,7 @@ def test_bundles_of_the_checkout_are_found_from_anywhere(tmp_path, monkeypatch):
     ("settings", "said"),
     [
         ({"bundles": "/nowhere"}, "/nowhere: holds no bundle"),
-        ({"max_batch": 0}, "max_batch=0"),
+        ({"max_batch": -1}, "max_batch=-1"),
         ({"max_btch": 1}, "max_btch: no such setting"),
         ({"default_model": "other"}, "has no bundle 'other'"),
         ({"c2pa_private_key": "/nowhere.pem"}, "/nowhere.pem: is of no use alone"),

@@ -67,7 +67,7 @@ def test_a_refused_bundle_ends_the_process_with_status_2(bundle_directory: Path)
     [
         ("FACET_PORT", "70000"),
         ("FACET_DEVICE", "tpu"),
-        ("FACET_MAX_BATCH", "0"),
+        ("FACET_MAX_BATCH", "-1"),
         ("FACET_LOG_LEVEL", "loud"),
         ("FACET_REQUEST_TIMEOUT", "soon"),
     ],

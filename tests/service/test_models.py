@@ -162,3 +162,12 @@ def test_a_model_is_healthy_until_one_of_its_workers_dies(models: Models):
     assert model.healthy
     model.encoder.failure = RuntimeError()
     assert not model.healthy
+
+
+@pytest.mark.parametrize(("asked", "largest"), [(0, 64), (5, 5)])
+def test_the_runtime_knows_the_largest_batch_that_pays_unless_it_is_set(tmp_path: Path, asked: int, largest: int):
+    fakes.write_bundle(tmp_path / "tiny")
+    settings = Settings(bundles=tmp_path, default_model="tiny", max_batch=asked, queue_images=10)
+    models = Models(settings, lambda bundle, _: FakeRuntime(bundle.manifest, workers=2), Metrics(CollectorRegistry()))
+    models.load_all()
+    assert models.get(None).decoder.most_images == 10 + 2 * largest

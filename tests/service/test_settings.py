@@ -55,7 +55,7 @@ def test_a_variable_without_the_prefix_is_not_ours(monkeypatch):
         ("FACET_PORT", "65536"),
         ("FACET_PORT", ""),
         ("FACET_DEVICE", "tpu"),
-        ("FACET_MAX_BATCH", "0"),
+        ("FACET_MAX_BATCH", "-1"),
         ("FACET_MAX_BATCH", "4096"),
         ("FACET_QUEUE_IMAGES", "0"),
         ("FACET_WORKERS", "-1"),
