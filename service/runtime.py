@@ -61,14 +61,14 @@ class OnnxRuntime:
     def __init__(self, bundle: Bundle, settings: Settings) -> None:
         self._onnxruntime = require_onnxruntime()
         self.device = self.wanted_device = self._choose_device(settings.device)
-        sessions = self._open(bundle)
+        sessions = self._open(bundle, settings)
         if self.device == "cuda" and any(s.get_providers()[0] != "CUDAExecutionProvider" for s in sessions):
             # onnxruntime falls back silently, also when it offers CUDA and was asked for nothing else.
             if settings.device == "cuda":
                 raise RuntimeUnavailableError("FACET_DEVICE=cuda: the session fell back to the CPU; is there a GPU?")
             log.warning("CUDA is installed and cannot be used; running on the CPU")
             self.device = "cpu"
-            sessions = self._open(bundle)
+            sessions = self._open(bundle, settings)
         self._encoder, self._decoder = sessions
         # A CPU takes twice as long for twice the images, so padding there is work for nothing.
         self.padding = self.device == "cuda"
@@ -98,18 +98,22 @@ class OnnxRuntime:
         self._onnxruntime.preload_dlls()
         return "cuda"
 
-    def _open(self, bundle: Bundle) -> list:
-        return [self._session(bundle, name) for name in GRAPHS]
+    def _open(self, bundle: Bundle, settings: Settings) -> list:
+        return [self._session(bundle, name, settings) for name in GRAPHS]
 
-    def _session(self, bundle: Bundle, name: str):
+    def _session(self, bundle: Bundle, name: str, settings: Settings):
         options = self._onnxruntime.SessionOptions()
         options.log_severity_level = 3
         providers: list = ["CPUExecutionProvider"]
         if self.device == "cpu":
             options.intra_op_num_threads = 1
         else:
-            # Exhaustive search would stall for seconds on each new batch size.
-            providers.insert(0, ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}))
+            # Exhaustive search would stall for seconds on each new batch size. The arena never shrinks, so it takes
+            # what is needed and no power of two of it.
+            cuda = {"cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"}
+            if settings.gpu_memory_bytes:
+                cuda["gpu_mem_limit"] = str(settings.gpu_memory_bytes)
+            providers.insert(0, ("CUDAExecutionProvider", cuda))
         try:
             session = self._onnxruntime.InferenceSession(str(bundle.path(name)), options, providers=providers)
         except Exception as exc:  # onnxruntime raises its own types, which are not public

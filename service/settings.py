@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     workers: int = Field(
         default=0, ge=0, description="batches that run at once for each graph; 0: one per core on a CPU, one on CUDA"
     )
+    gpu_memory_bytes: int = Field(
+        default=0, ge=0, description="most memory that each graph may take on a CUDA device; 0: no limit"
+    )
     codec_threads: int = Field(
         default_factory=lambda: max(2, cores.available()),
         ge=1,

@@ -29,6 +29,7 @@ def fake_onnxruntime(manifest, offered, granted, fails=False):
                 raise RuntimeError("protobuf parsing failed")
             self.entry = manifest.files[path.rsplit("/", 1)[-1]]
             self.options, self.asked = options, [p if isinstance(p, str) else p[0] for p in providers]
+            self.provider_options = dict(p for p in providers if not isinstance(p, str))
             opened.append(self)
 
         def get_providers(self):
@@ -54,10 +55,10 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 @pytest.fixture
 def start(monkeypatch, bundle, manifest):
-    def start(device, offered, granted, fails=False):
+    def start(device, offered, granted, fails=False, **settings):
         module, opened = fake_onnxruntime(manifest, offered, granted, fails)
         monkeypatch.setattr(runtime, "require_onnxruntime", lambda: module)
-        return runtime.OnnxRuntime(bundle, Settings(device=device)), opened
+        return runtime.OnnxRuntime(bundle, Settings(device=device, **settings)), opened
 
     return start
 
@@ -73,6 +74,14 @@ def test_cuda_is_used_where_the_session_really_has_it(start):
     started, opened = start("auto", [CUDA, CPU], {CUDA, CPU})
     assert (started.device, started.wanted_device, started.workers) == ("cuda", "cuda", 1)
     assert all(session.asked == [CUDA, CPU] for session in opened)
+
+
+@pytest.mark.parametrize(("limit", "told"), [(0, None), (2_000_000_000, "2000000000")])
+def test_memory_on_the_device_is_limited_where_that_is_asked_for(start, limit, told):
+    _, opened = start("cuda", [CUDA, CPU], {CUDA, CPU}, gpu_memory_bytes=limit)
+    assert len(opened) == 2
+    for session in opened:
+        assert session.provider_options[CUDA].get("gpu_mem_limit") == told
 
 
 def test_auto_falls_back_to_proper_cpu_sessions(start, caplog):
