@@ -22,7 +22,6 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -95,18 +94,18 @@ def write(data: Path, out: Path, pictures: int = 1000) -> Manifest:
 
 
 def _write_partition(index: FaceIndex, partition: Partition, out: Path, pictures: int) -> Iterator[ShardFacts]:
-    rows = iter(tqdm(range(len(index)), desc=partition, unit="picture", mininterval=1.0))
-    with ThreadPoolExecutor() as pool:
-        for number in range(-(-len(index) // pictures)):
-            members = list(islice(rows, pictures))
-            path = out / f"{partition}-{number:06d}.tar"
-            _write_shard(path, index, members, pool.map(lambda row: _usable(index.path(row)), members))
+    with ThreadPoolExecutor() as pool, tqdm(total=len(index), desc=partition, unit="picture", mininterval=1.0) as bar:
+        for start in range(0, len(index), pictures):
+            rows = range(start, min(start + pictures, len(index)))
+            path = out / f"{partition}-{start // pictures:06d}.tar"
+            _write_shard(path, index, rows, pool.map(lambda row: _usable(index.path(row)), rows))
+            bar.update(len(rows))
             yield ShardFacts(
                 name=path.name,
-                pictures=len(members),
+                pictures=len(rows),
                 size=path.stat().st_size,
                 sha256=_sha256(path),
-                present=(index.labels[members] > 0).sum(0).tolist(),
+                present=(index.labels[rows] > 0).sum(0).tolist(),
             )
 
 
@@ -120,7 +119,7 @@ def _usable(path: Path) -> bytes:
     return data
 
 
-def _write_shard(path: Path, index: FaceIndex, rows: list[int], pictures: Iterable[bytes]) -> None:
+def _write_shard(path: Path, index: FaceIndex, rows: range, pictures: Iterable[bytes]) -> None:
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for row, picture in zip(rows, pictures, strict=True):
             facts = {
