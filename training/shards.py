@@ -207,7 +207,7 @@ class ShardedFaces:
         self._lock = threading.Lock()
         self._windows: dict[tuple[int, int, int], np.ndarray] = {}
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-        self._pool = ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)) // processes), thread_name_prefix="decode")
+        self._pool = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // processes), thread_name_prefix="decode")
 
     def __len__(self) -> int:
         return self._count
@@ -248,9 +248,9 @@ class ShardedFaces:
             shard, place = self._find(row)
             try:
                 pixels = dataset.frame(shard.picture(place), self.config, box, side)
-            except DatasetError as exc:
+                return pixels, shard.labels(place, self.attributes)
+            except (ValueError, KeyError) as exc:  # of the picture, of the JSON, and of a label that is not in it
                 raise DatasetError(f"{shard.path}: picture {place}: {exc}") from exc
-            return pixels, shard.labels(place, self.attributes)
 
         pixels, labels = zip(*self._pool.map(one, np.asarray(rows).tolist()), strict=True)
         return Faces(np.stack(pixels), np.array(labels, dtype=np.int8))

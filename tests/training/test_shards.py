@@ -164,10 +164,11 @@ def test_a_damaged_shard_is_refused_by_name(copy):
         ShardedFaces(copy, CONFIG, "train").read(np.array([12]))
 
 
-def test_a_damaged_picture_is_named_by_shard_and_place(copy):
+@pytest.mark.parametrize("member", ["00000012.jpg", "00000012.json"])
+def test_a_damaged_picture_is_named_by_shard_and_place(copy, member):
     path = copy / "train-000001.tar"
     with tarfile.open(path) as tar:
-        place = tar.getmember("00000012.jpg").offset_data
+        place = tar.getmember(member).offset_data
     data = bytearray(path.read_bytes())
     data[place : place + 64] = bytes(64)
     path.write_bytes(data)
@@ -213,7 +214,7 @@ def test_every_command_takes_shards(written, tmp_path):
     state = checkpoint.load(run / "last.pt")
     assert state["step"] == 5
     assert state["data_sha256"] == ShardedFaces(written, config.parse(state["config"]).data, "train").digest()
-    judging = ["--seed", "1", "--epochs", "1", "--batch-size", "8", "--out", str(run / "classifier.pt")]
+    judging = ["--seed", "1", "--epochs", "2", "--batch-size", "8", "--out", str(run / "classifier.pt")]
     assert main(["judge", *common, *judging]) == 0
     calibrating = [
         "--workdir",
