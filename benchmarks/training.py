@@ -95,7 +95,8 @@ def run(arrangement: Arrangement, arguments: argparse.Namespace, work: Path) -> 
     command += ["--pictures", str(arguments.pictures), "--work", str(work), "--source", arrangement.source]
     if arrangement.micro_batch:
         command += ["--micro-batch", str(arrangement.micro_batch)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(arrangement.threads)}
+    # On a shared machine, threads that spin while they wait for one that does not run take all there is.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(arrangement.threads), "OMP_WAIT_POLICY": "passive"}
     done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     rate, busy = map(float, done.stdout.split()[-2:])
     print(f"{arrangement}: {rate:.1f} images/s, {busy:.1f} ms", file=sys.stderr)
@@ -154,7 +155,7 @@ def main() -> None:
     lines = [
         f"# Training: {arguments.preset}, fp32, {arguments.steps} steps a run, {arguments.rounds} rounds",
         "",
-        f"{os.cpu_count()} CPU cores, torch {torch.__version__}.",
+        f"{os.cpu_count()} CPU cores, load average {os.getloadavg()[2]:.0f} over 15 minutes.",
         f"Writing the shards: {written / took:,.0f} pictures a second.",
         "",
         "| arrangement | images/s, median | fastest | processor ms an image, median | least |",

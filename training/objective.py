@@ -170,7 +170,7 @@ def _sample(model: ConditionalVAE, image: Tensor, draws: Draws) -> tuple[Posteri
 
 @torch.no_grad()
 def reconstruction_error(model: ConditionalVAE, image: Tensor, draws: Draws) -> Tensor:
-    """The mean squared error that `model_loss` will find on pictures f32 [N, 3, S, S], at a fifth of its price."""
+    """The mean squared error that `model_loss` will find on pictures f32 [N, 3, S, S], without gradients."""
     posterior, latent = _sample(model, image, draws)
     return losses.mean_squared_error(model.decode(latent, posterior.attributes), image)
 
