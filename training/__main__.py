@@ -1,4 +1,4 @@
-"""python -m training {fit,judge,calibrate,evaluate,figures}"""
+"""python -m training {shard,fit,judge,calibrate,evaluate,figures}"""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import numpy as np
 import torch
 
 from service import bundle as bundles
-from training import calibration, checkpoint, config, dataset, distributed, evaluation, figures, judge, prior
+from training import calibration, checkpoint, config, dataset, distributed, evaluation, figures, judge, prior, shards
 from training.dataset import Faces
 from training.graphs import BundleGraphs, TorchGraphs
 from training.precision import autocast
-from training.trainer import Trainer
+from training.shards import ShardedFaces
+from training.source import CachedFaces, Source
+from training.trainer import VALIDATION_PICTURES, Trainer
 
 LAST = "last.pt"
 CALIBRATED = "calibrated.pt"
@@ -25,18 +27,10 @@ def fit(arguments: argparse.Namespace) -> int:
     """Train a preset into a run directory."""
     settings = config.load(arguments.preset, arguments.set)
     device = distributed.start()
-    index = dataset.read_index(arguments.data, settings.data.attributes, "train", settings.data.limit)
-    held_out = dataset.read_index(arguments.data, settings.data.attributes, "validation")
-    if distributed.rank() == 0:  # one process decodes, the others find the file
-        dataset.load_pixels(index, settings.data, arguments.cache, settings.data.margin)
-        dataset.load_pixels(held_out, settings.data, arguments.cache)
-    distributed.barrier()
     trainer = Trainer(
         settings,
-        index,
-        dataset.load_pixels(index, settings.data, arguments.cache, settings.data.margin),
-        held_out,
-        dataset.load_pixels(held_out, settings.data, arguments.cache),
+        _source(arguments, settings),
+        _held_out(arguments, settings),
         arguments.workdir,
         device,
         command=f"python -m training {shlex.join(_without_paths(arguments))}",
@@ -54,6 +48,30 @@ def fit(arguments: argparse.Namespace) -> int:
     if not finished:
         print(f"stopped at step {trainer.step} of {trainer.total_steps}; go on with --resume", file=sys.stderr)
     return 0 if finished else 130
+
+
+def _source(arguments: argparse.Namespace, settings: config.Config) -> Source:
+    """The training pictures: from shards as they are needed, from CelebA's layout decoded once and kept."""
+    if shards.are_in(arguments.data):
+        return ShardedFaces(arguments.data, settings.data, "train", settings.data.margin)
+    return CachedFaces(*distributed.first_alone(lambda: _faces(arguments, settings, "train", settings.data.margin)))
+
+
+def _held_out(arguments: argparse.Namespace, settings: config.Config) -> Faces:
+    if shards.are_in(arguments.data):
+        held_out = ShardedFaces(arguments.data, settings.data, "validation")
+        return held_out.read(np.arange(min(len(held_out), VALIDATION_PICTURES)))
+    index, pixels = distributed.first_alone(lambda: _faces(arguments, settings, "validation"))
+    return Faces(pixels, index.labels)
+
+
+def shard(arguments: argparse.Namespace) -> int:
+    """Write a directory in CelebA's layout as WebDataset shards, for `fit` to stream from."""
+    manifest = shards.write(arguments.data, arguments.out, arguments.pictures)
+    for partition, written in manifest.partitions.items():
+        pictures, size = sum(one.pictures for one in written), sum(one.size for one in written)
+        print(f"{partition}: {pictures} pictures in {len(written)} shards, {size / 1e6:.1f} MB")
+    return 0
 
 
 def _without_paths(arguments: argparse.Namespace) -> list[str]:
@@ -179,6 +197,9 @@ def draw(arguments: argparse.Namespace) -> int:
 
 
 def _faces(arguments: argparse.Namespace, settings: config.Config, partition: dataset.Partition, margin: int = 0):
+    """Index and framed pictures of a partition; those of shards are unpacked into the same kind of cache."""
+    if shards.are_in(arguments.data):
+        return ShardedFaces(arguments.data, settings.data, partition, margin).unpack(arguments.cache)
     limit = settings.data.limit if partition == "train" else None
     index = dataset.read_index(arguments.data, settings.data.attributes, partition, limit)
     return index, dataset.load_pixels(index, settings.data, arguments.cache, margin)
@@ -190,6 +211,13 @@ def _bundle_faces(arguments: argparse.Namespace, bundle: bundles.Bundle, partiti
     return Faces(pixels, index.labels)
 
 
+def _at_least_one(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value}: must be at least 1")
+    return value
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     main = argparse.ArgumentParser(prog="python -m training", description=__doc__)
@@ -198,13 +226,21 @@ def parser() -> argparse.ArgumentParser:
     def add(name: str, run, data_required: bool = True) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=run.__doc__)
         command.set_defaults(run_command=run)
-        command.add_argument("--data", type=Path, required=data_required, help="a directory in CelebA's layout")
+        command.add_argument(
+            "--data", type=Path, required=data_required, help="a directory in CelebA's layout, or of shards"
+        )
         command.add_argument("--cache", type=Path, default=Path(".facet-cache"), help="resized pixels are kept here")
         return command
 
     def add_preset(command: argparse.ArgumentParser) -> None:
         command.add_argument("--preset", required=True, help="a preset's name, or the path of a .toml file")
         command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+
+    command = commands.add_parser("shard", help=shard.__doc__)
+    command.set_defaults(run_command=shard)
+    command.add_argument("--data", type=Path, required=True, help="a directory in CelebA's layout")
+    command.add_argument("--out", type=Path, required=True, help="a directory that does not exist yet")
+    command.add_argument("--pictures", type=_at_least_one, default=1000, help="in each shard")
 
     command = add("fit", fit)
     add_preset(command)

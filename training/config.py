@@ -66,6 +66,11 @@ class DataConfig(_Section):
     zoom: float = Field(default=0.05, ge=0, lt=0.5, description="standard deviation of a random zoom's logarithm")
     margin: int = Field(default=6, ge=0, description="surroundings for these, pixels of the model's image")
     flip: bool = True
+    shuffle_window: int = Field(
+        default=8192,
+        ge=1,
+        description="pictures among which those from shards are shuffled; the shards are before that",
+    )
 
 
 class ModelConfig(_Section):
@@ -107,6 +112,9 @@ class TrainConfig(_Section):
     seed: int = Field(default=1, ge=0, lt=2**31)
     epochs: int = Field(default=24, ge=1)
     batch_size: int = Field(default=32, ge=2, description="over all processes together")
+    micro_batch: int | None = Field(
+        default=None, ge=1, description="most pictures that one process computes in one pass; changes no result"
+    )
     learning_rate: float = Field(default=4e-4, gt=0)
     opponent_learning_rate: float = Field(default=4e-4, gt=0)
     final_learning_rate: float = Field(default=0.02, ge=0, le=1, description="fraction left at the end (cosine)")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ IDENTITIES = "identity_CelebA.txt"
 Partition = Literal["train", "validation", "test"]
 _PARTITION_CODES: dict[str, int] = {"train": 0, "validation": 1, "test": 2}
 _MAX_NAMED = 5
+MAX_PIXELS = 2**26  # of a picture before it is framed
 
 
 class DatasetError(ValueError):
@@ -91,6 +92,23 @@ def read_index(root: Path, attributes: list[str], partition: Partition, limit: i
         labels=np.stack([labels[name] for name in names])[:, columns],
         identities=np.array([identities.get(name, -1) for name in names], dtype=np.int32),
     )
+
+
+def attribute_names(root: Path) -> list[str]:
+    """All attributes that there are labels for. Raises DatasetError as `read_index` does."""
+    root = Path(root)
+    if not (root / LABELS).exists():
+        raise DatasetError(f"{root / LABELS}: missing; CelebA's layout needs it")
+    return _read_labels(root / LABELS)[0]
+
+
+def partitions(root: Path) -> list[Partition]:
+    """The partitions that have pictures. Raises DatasetError as `read_index` does."""
+    root = Path(root)
+    if not (root / PARTITIONS).exists():
+        raise DatasetError(f"{root / PARTITIONS}: missing; CelebA's layout needs it")
+    codes = set(_read_column(root / PARTITIONS, {"0", "1", "2"}).values())
+    return [name for name, code in _PARTITION_CODES.items() if code in codes]
 
 
 def strangers(index: FaceIndex, others: FaceIndex) -> np.ndarray:
@@ -162,17 +180,22 @@ def load_pixels(index: FaceIndex, config: DataConfig, cache: Path, margin: int =
     call decodes every JPEG; later calls with the same pictures and framing reuse the file. Raises DatasetError
     that names each picture that cannot be decoded.
     """
-    side = config.image_size + 2 * margin
+    _, side = frame_of(config, margin)
     stats = (os.stat(index.path(row)) for row in range(len(index)))
     stamps = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in zip(index.names, stats, strict=True)]
     facts = [str(index.root.resolve()), config.aligned_size, config.crop_box, side, margin, stamps]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    return kept_pixels(cache, side, key, lambda path: _fill(index, config, margin, path))
+
+
+def kept_pixels(cache: Path, side: int, key: str, fill: Callable[[Path], None]) -> np.ndarray:
+    """The array that `fill` writes to a path, memory-mapped from `cache`, where it is kept under `key`."""
     path = Path(cache) / f"faces-{side}-{key}.npy"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         try:
-            _fill(index, config, margin, temporary)
+            fill(temporary)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -180,22 +203,16 @@ def load_pixels(index: FaceIndex, config: DataConfig, cache: Path, margin: int =
 
 
 def _fill(index: FaceIndex, config: DataConfig, margin: int, path: Path) -> None:
-    side = config.image_size + 2 * margin
+    box, side = frame_of(config, margin)
     shape = (len(index), side, side, 3)
     pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    box = _with_margin(config, margin)
     broken: list[str] = []
 
     def decode(row: int) -> None:
         try:
-            image = images.decode(index.path(row).read_bytes(), max_pixels=2**26)
-        except (images.ImageError, OSError) as exc:
+            pixels[row] = frame(index.path(row).read_bytes(), config, box, side)
+        except (DatasetError, OSError) as exc:
             broken.append(f"{index.path(row)} ({exc})")
-            return
-        if image.size != tuple(config.aligned_size):
-            broken.append(f"{index.path(row)} (is {image.size}, expected {tuple(config.aligned_size)})")
-            return
-        pixels[row] = images.crop_resize(image, box, side)
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(decode, range(len(index))))
@@ -204,11 +221,23 @@ def _fill(index: FaceIndex, config: DataConfig, margin: int, path: Path) -> None
     pixels.flush()
 
 
-def _with_margin(config: DataConfig, margin: int) -> images.Box:
+def frame(data: bytes, config: DataConfig, box: images.Box, side: int) -> np.ndarray:
+    """The face in an encoded picture, uint8 [side, side, 3]. Raises DatasetError that says what is wrong with it."""
+    try:
+        image = images.decode(data, max_pixels=MAX_PIXELS)
+    except images.ImageError as exc:
+        raise DatasetError(str(exc)) from exc
+    if image.size != tuple(config.aligned_size):
+        raise DatasetError(f"is {image.size}, expected {tuple(config.aligned_size)}")
+    return images.crop_resize(image, box, side)
+
+
+def frame_of(config: DataConfig, margin: int) -> tuple[images.Box, int]:
+    """The box that `frame` cuts out, with `margin` pixels of the model's image around the crop, and its side then."""
     left, top, right, bottom = config.crop_box
     x = (right - left) / config.image_size * margin
     y = (bottom - top) / config.image_size * margin
-    return (left - x, top - y, right + x, bottom + y)
+    return (left - x, top - y, right + x, bottom + y), config.image_size + 2 * margin
 
 
 @dataclass(frozen=True)

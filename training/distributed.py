@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 def start() -> torch.device:
@@ -17,7 +20,8 @@ def start() -> torch.device:
     if cuda:
         torch.cuda.set_device(local)
     if "RANK" in os.environ and not dist.is_initialized():
-        dist.init_process_group("nccl" if cuda else "gloo")
+        # Some of what is averaged lies on the CPU, where nccl cannot go.
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
     return torch.device("cuda", local) if cuda else torch.device("cpu")
 
 
@@ -63,10 +67,20 @@ def barrier() -> None:
         dist.barrier()
 
 
+def first_alone(call: Callable[[], T]) -> T:
+    """`call`'s result in every process. The others call when the first is done, which leaves a file for them."""
+    if rank() == 0:
+        result = call()
+        barrier()
+        return result
+    barrier()
+    return call()
+
+
 def any_process(flag: bool) -> bool:
     """Whether any process raises its flag; every process gets the same answer."""
     if world() == 1:
         return flag
-    value = torch.tensor(float(flag), device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    value = torch.tensor(float(flag))
     dist.all_reduce(value, op=dist.ReduceOp.MAX)
     return bool(value)

@@ -99,3 +99,12 @@ def flip_probabilities(frequencies: Tensor, labels: Tensor, difficulty: Tensor) 
     share = torch.where(labels > 0, frequencies, 1.0 - frequencies).clamp(min=0.01)  # [N, K]
     odds = difficulty / share
     return odds / odds.sum(dim=1, keepdim=True)
+
+
+def choose(odds: Tensor, chance: Tensor) -> Tensor:
+    """Columns int64 [N, M], each row's drawn by its own `odds` f32 [N, K] with `chance` f32 [N, M] in [0, 1).
+
+    By the inverse of the cumulative distribution, so that a row's choice depends on no other row.
+    """
+    reached = odds.cumsum(dim=1)  # [N, K]
+    return torch.searchsorted(reached, chance * reached[:, -1:], right=True).clamp(max=odds.shape[1] - 1)

@@ -18,52 +18,73 @@ from torch import Tensor
 
 from training import attributes as attribute_rules
 from training import distributed, losses
-from training.augmentation import augment, degrade
+from training.augmentation import Looks, augment, degrade, own_noise
 from training.config import Config
-from training.model import Classifier, ConditionalVAE, Critic, Opponent, reparameterise
+from training.model import Classifier, ConditionalVAE, Critic, Opponent, Posterior, reparameterise
 from training.plainness import Plainness
 
 _SECOND_FLIP_PROBABILITY = 0.3
 _PARTIAL_EDIT_PROBABILITY = 0.25  # intensities below 1, so that halfway means halfway
 _LABEL_SMOOTHING = 0.1
+_RAW_EVERY = 3
+_SLOPE_EVERY = 4  # R1 costs a second backward pass, and needs no more pictures
 
 
-@dataclass
+@dataclass(frozen=True)
 class Draws:
-    """The randomness of one step, drawn on the CPU for the global batch and then cut to this process's part.
+    """The randomness of one step, and whatever else depends on a picture's place in the batch.
 
-    Noise, flips and strengths do not depend on how many processes share a step. The augmentations of what the opponent
-    sees do: each process draws its own from `generator`.
+    All of it belongs to the global batch and is then cut, so that neither the number of processes nor that of the
+    passes in which one of them computes its part changes what is computed.
     """
 
     noise: Tensor  # f32 [N, Z]
     flips: Tensor  # bool [N, K]
     strength: Tensor  # f32 [N, 1]
-    generator: torch.Generator  # for augmentations
+    raw: Tensor  # bool [N]: edits that are looked at as they are; residual ones are the harder and get the larger part
+    reach: Tensor  # f32 [N]: shares of the worst cases' radius, from none to all, as untouched pictures teach as well
+    steepness: Tensor  # f32 [N]: what each real picture weighs in R1, nothing for most; 1 on average
+    real: Looks  # as the opponent sees pictures,
+    edited: Looks  # edits,
+    answered: Looks  # and the model its own edits through the opponent
 
     @staticmethod
-    def make(odds: Tensor, latent_size: int, seed: int) -> Draws:
-        """`odds` f32 [N, K] of inverting each attribute, on the CPU; the same seed gives the same draws."""
+    def make(odds: Tensor, latent_size: int, seed: int, count: int | None = None, rows: slice = slice(None)) -> Draws:
+        """Those of the pictures `rows` in a batch of `count`, on the CPU; the same seed gives the same draws.
+
+        `odds` f32 [N, K] of inverting each attribute are those of the N pictures in `rows`. Without `count` they are
+        the whole batch.
+        """
+        count = len(odds) if count is None else count
         generator = torch.Generator().manual_seed(seed)
-        count, attribute_count = odds.shape
-        first = torch.multinomial(odds, 1, generator=generator)
-        second = torch.multinomial(odds, 1, generator=generator)
-        second = torch.where(torch.rand(count, 1, generator=generator) < _SECOND_FLIP_PROBABILITY, second, first)
-        flips = torch.zeros(count, attribute_count, dtype=torch.bool).scatter_(1, torch.cat([first, second], 1), True)
-        partial = torch.rand(count, 1, generator=generator) < _PARTIAL_EDIT_PROBABILITY
-        strength = torch.where(partial, torch.rand(count, 1, generator=generator), torch.ones(count, 1))
+        chance = torch.rand(count, 2, generator=generator)[rows]
+        once = torch.rand(count, 1, generator=generator)[rows] >= _SECOND_FLIP_PROBABILITY
+        chosen = losses.choose(odds, chance)  # [N, 2]
+        chosen = torch.where(once, chosen[:, :1], chosen)
+        partly = torch.rand(count, 1, generator=generator) < _PARTIAL_EDIT_PROBABILITY
+        strength = torch.where(partly, torch.rand(count, 1, generator=generator), torch.ones(count, 1))
+        place = torch.arange(count)
+        steep = place % _SLOPE_EVERY == 0
+        seeds = torch.randint(2**62, (count,), generator=generator)
+        real, edited, answered = (Looks.draw(count, generator).part(rows) for _ in range(3))
         return Draws(
-            noise=torch.randn(count, latent_size, generator=generator),
-            flips=flips,
-            strength=strength,
-            generator=generator,
+            noise=own_noise(seeds[rows], (latent_size,)),
+            flips=torch.zeros(odds.shape, dtype=torch.bool).scatter_(1, chosen, True),
+            strength=strength[rows],
+            # Not the first of them, but every n-th: all parts of the batch get about as many, and as much work.
+            raw=(place % _RAW_EVERY == _RAW_EVERY - 1)[rows],
+            reach=torch.linspace(0, 1, count)[rows],
+            steepness=(steep * (count / steep.sum()))[rows],
+            real=real,
+            edited=edited,
+            answered=answered,
         )
 
-    def part(self, rows: slice, device: torch.device) -> Draws:
-        """This process's rows, on its device, with an augmentation stream of their own."""
-        moved = (t[rows].to(device) for t in (self.noise, self.flips, self.strength))
-        generator = torch.Generator().manual_seed(self.generator.initial_seed() + 1 + (rows.start or 0))
-        return Draws(*moved, generator=generator)
+    def part(self, rows: slice) -> Draws:
+        return Draws(*(v.part(rows) if isinstance(v, Looks) else v[rows] for v in vars(self).values()))
+
+    def to(self, device: torch.device) -> Draws:
+        return Draws(*(value.to(device) for value in vars(self).values()))
 
 
 class Edits(NamedTuple):
@@ -84,16 +105,16 @@ def model_loss(
     config: Config,
     step: int,
     progress: float,
+    variance: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor], Edits]:
     """The model's loss in nats per pixel value, its parts for logging, and the edits.
 
     `image` f32 [N, 3, S, S] in -1..1, `labels` f32 [N, K] in {-1, +1}, `exclusion` bool [K, K]; `progress` is the share
-    of the run that is done, 0 to 1.
+    of the run that is done, 0 to 1. `variance` is the mean squared error of the global batch, a scalar; without it,
+    these N pictures and those that the other processes compute right now are all of the batch.
     """
     weights = config.loss
-    # Never with labels given: a photograph comes without, and a latent should not rely on them.
-    posterior = model.encode(image, torch.full_like(labels, torch.nan))
-    latent = reparameterise(posterior.mean, posterior.log_variance, draws.noise)
+    posterior, latent = _sample(model, image, draws)
     shown = posterior.attributes  # f32 [N, K]
     target = attribute_rules.invert(shown, labels, draws.flips, exclusion)
     changed = draws.flips | (target != shown)
@@ -102,10 +123,10 @@ def model_loss(
     # One pass over both sets keeps the matrix units busy.
     both = model.decode(torch.cat([latent, latent]), torch.cat([shown, asked]))
     reconstruction, edited = both.chunk(2)
-    raw = raw_count(len(image))
-    pictures = torch.cat([edited[:raw], (image + edited - reconstruction)[raw:]]).clamp(-1.2, 1.2)
-    seen = augment(pictures, draws.generator)
-    realness, logits = opponent.critic(seen), opponent.classifier(degrade(seen, draws.generator))
+    raw = draws.raw[:, None, None, None]
+    pictures = torch.where(raw, edited, image + edited - reconstruction).clamp(-1.2, 1.2)
+    seen = augment(pictures, draws.answered)
+    realness, logits = opponent.critic(seen), opponent.classifier(degrade(seen, draws.answered))
 
     mse = losses.mean_squared_error(reconstruction, image)
     kl = losses.kl_divergence(posterior.mean, posterior.log_variance).mean()
@@ -116,14 +137,15 @@ def model_loss(
         before = 2 * torch.sigmoid(opponent.classifier(image)) - 1  # f32 [N, K]
     wanted = torch.where(changed, plainness.of(asked), before)
     parts = {
-        "nll": losses.calibrated_nll(mse, distributed.average(mse)),
+        "nll": losses.calibrated_nll(mse, distributed.average(mse) if variance is None else variance),
         "kl": kl,
         "estimate": losses.attribute_loss(posterior.attribute_logits, smooth, torch.ones_like(labels)),
         "edit": losses.attribute_loss(logits, wanted, changed.float()),
         "keep": losses.attribute_loss(logits, wanted, (~changed).float()),
         "change": (edited - reconstruction).abs().mean(),
         "adversarial": losses.non_saturating(
-            own_kind(realness), realness_weights(realness, losses.late_factor(progress, weights.sharpening))
+            own_kind(realness, draws.raw),
+            torch.where(draws.raw, losses.late_factor(progress, weights.sharpening), 1.0),
         ),
     }
     edit_ramp = losses.ramp(step, weights.edit_warmup_steps)
@@ -139,24 +161,23 @@ def model_loss(
     return total, {**parts, "mse": mse}, Edits(pictures.detach(), logits.detach())
 
 
-def raw_count(count: int) -> int:
-    """How many of `count` edits are looked at raw. Residual ones are the harder and get the larger part."""
-    return count // 3
+def _sample(model: ConditionalVAE, image: Tensor, draws: Draws) -> tuple[Posterior, Tensor]:
+    """The posterior of pictures f32 [N, 3, S, S] and a latent f32 [N, Z] from it."""
+    # Never with labels given: a photograph comes without, and a latent should not rely on them.
+    posterior = model.encode(image, image.new_full(draws.flips.shape, torch.nan))
+    return posterior, reparameterise(posterior.mean, posterior.log_variance, draws.noise)
 
 
-def realness_weights(realness: Tensor, raw: float) -> Tensor:
-    """What each edit weighs in the adversarial term, f32 [N]: `raw` if it is looked at raw, else 1.
-
-    `realness` f32 [N, 2, P] is the critic's.
-    """
-    rows = torch.arange(len(realness), device=realness.device)
-    return torch.where(rows < raw_count(len(realness)), raw, 1.0)
+@torch.no_grad()
+def reconstruction_error(model: ConditionalVAE, image: Tensor, draws: Draws) -> Tensor:
+    """The mean squared error that `model_loss` will find on pictures f32 [N, 3, S, S], without gradients."""
+    posterior, latent = _sample(model, image, draws)
+    return losses.mean_squared_error(model.decode(latent, posterior.attributes), image)
 
 
-def own_kind(realness: Tensor) -> Tensor:
-    """Of realness f32 [N, 2, P] that of each edit's own kind, f32 [N, P]: the first are raw, the rest residual."""
-    raw = raw_count(len(realness))
-    return torch.cat([realness[:raw, 0], realness[raw:, 1]])
+def own_kind(realness: Tensor, raw: Tensor) -> Tensor:
+    """Of realness f32 [N, 2, P] that of each edit's own kind, f32 [N, P]: the first where bool [N] `raw`."""
+    return torch.where(raw[:, None], realness[:, 0], realness[:, 1])
 
 
 def opponent_loss(
@@ -165,7 +186,7 @@ def opponent_loss(
     labels: Tensor,
     frequencies: Tensor,
     edits: Tensor,
-    generator: torch.Generator,
+    draws: Draws,
     config: Config,
 ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
     """The critic's loss, real from edited (hinge, with R1), and the classifier's, attributes of real pictures.
@@ -175,22 +196,23 @@ def opponent_loss(
 
     `frequencies` f32 [K] are the shares of +1 in the data, `edits` f32 [N, 3, S, S] the pictures of model_loss.
     """
-    real, fake = augment(torch.cat([image, edits]), generator).chunk(2)
+    real, fake = augment(image, draws.real), augment(edits, draws.edited)
     realness, edited = opponent.critic(torch.cat([real, fake])).chunk(2)
     lesson = partial(losses.balanced_attribute_loss, labels=labels, frequencies=frequencies)
-    hard, logits = worst_case(opponent.classifier, degrade(real, generator), lesson, config.loss.robustness)
+    radius = config.loss.robustness * draws.reach
+    hard, logits = worst_case(opponent.classifier, degrade(real, draws.real), lesson, radius)
     parts = {
-        "critic": losses.hinge_discriminator(realness, own_kind(edited)),
-        "slope": slope(opponent.critic, real[: max(1, len(real) // 4)]),
+        "critic": losses.hinge_discriminator(realness, own_kind(edited, draws.raw)),
+        "slope": slope(opponent.critic, real, draws.steepness),
         "classifier": lesson(opponent.classifier(hard)),
     }
     return parts["critic"] + 0.5 * config.loss.slope * parts["slope"] + parts["classifier"], parts, logits
 
 
 def worst_case(
-    classifier: Classifier, image: Tensor, loss: Callable[[Tensor], Tensor], radius: float
+    classifier: Classifier, image: Tensor, loss: Callable[[Tensor], Tensor], radius: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Pictures moved by up to `radius` (L2 over f32 [3, S, S]) to where their logits lose more, in one gradient step.
+    """Each picture moved by its `radius` f32 [N] (L2 over f32 [3, S, S]) to where its logits lose more, in one step.
 
     The logits f32 [N, K] that come second are those before the move.
 
@@ -200,14 +222,18 @@ def worst_case(
     probe = image.detach().requires_grad_()
     logits = classifier(probe)
     (gradient,) = torch.autograd.grad(loss(logits), probe)
-    length = gradient.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None, None]
-    # From none to all of the radius over the batch: untouched pictures stay part of the lesson.
-    share = torch.linspace(0, 1, len(image), device=image.device)[:, None, None, None]
-    return (image + radius * share * gradient / length).detach(), logits.detach()
+    length = gradient.flatten(1).norm(dim=1).clamp(min=1e-12)
+    return (image + (radius / length)[:, None, None, None] * gradient).detach(), logits.detach()
 
 
-def slope(critic: Critic, image: Tensor) -> Tensor:
-    """R1: the mean squared gradient of realness at real pictures f32 [N, 3, S, S] (Mescheder et al. 2018)."""
-    probe = image.detach().requires_grad_()
+def slope(critic: Critic, image: Tensor, weight: Tensor) -> Tensor:
+    """R1: the mean squared gradient of realness at real pictures f32 [N, 3, S, S] (Mescheder et al. 2018).
+
+    Each picture counts with its `weight` f32 [N]; those that weigh nothing cost nothing.
+    """
+    counted = weight > 0
+    if not counted.any():
+        return weight.new_zeros(())
+    probe = image.detach()[counted].requires_grad_()
     (gradient,) = torch.autograd.grad(critic(probe).mean(dim=(1, 2)).sum(), probe, create_graph=True)
-    return gradient.square().sum(dim=(1, 2, 3)).mean()
+    return (gradient.square().sum(dim=(1, 2, 3)) * weight[counted]).sum() / len(image)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import signal
 import time
+from collections import Counter
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,32 +23,32 @@ from training import attributes as attribute_rules
 from training import checkpoint, distributed, erasure, losses, objective
 from training.augmentation import reframe
 from training.config import Config, ConfigError
-from training.dataset import FaceIndex, without_margin
+from training.dataset import Faces, without_margin
 from training.difficulty import Difficulty
 from training.graphs import TorchGraphs
 from training.model import ConditionalVAE, Opponent
 from training.pixels import to_model, to_pixels
 from training.plainness import Plainness
 from training.precision import autocast
+from training.source import Feed, Source
 
 VALIDATION_PICTURES = 512
 ERASURE_PICTURES = 4096
+ERASURE_PASS = 512  # of them in memory at a time
 
 
 class Trainer:
     """One run in `directory`: construct, optionally `resume`, then `fit`.
 
-    `pixels` uint8 [N, S + 2 margin, S + 2 margin, 3] and `validation_pixels` uint8 [M, S, S, 3] come from
-    `dataset.load_pixels` for the two indices.
+    `source` has the training pictures with a margin, `held_out` others, uint8 [M, S, S, 3], of which the first
+    VALIDATION_PICTURES are looked at.
     """
 
     def __init__(
         self,
         config: Config,
-        index: FaceIndex,
-        pixels: np.ndarray,
-        validation_index: FaceIndex,
-        validation_pixels: np.ndarray,
+        source: Source,
+        held_out: Faces,
         directory: Path,
         device: torch.device,
         command: str = "",
@@ -55,19 +57,19 @@ class Trainer:
             raise ConfigError(
                 f"train.batch_size = {config.train.batch_size}: must be a multiple of {distributed.world()} processes"
             )
-        if len(index) < config.train.batch_size:
+        if len(source) < config.train.batch_size:
             raise ConfigError(
-                f"train.batch_size = {config.train.batch_size}: there are only {len(index)} training pictures"
+                f"train.batch_size = {config.train.batch_size}: there are only {len(source)} training pictures"
             )
         self.config = config
-        self.index, self.pixels = index, pixels
-        self.labels = torch.from_numpy(index.labels.astype(np.float32))
-        self.frequencies = (self.labels > 0).float().mean(0)
-        self.validation_pixels = validation_pixels[:VALIDATION_PICTURES]
-        self.validation_labels = torch.from_numpy(validation_index.labels[:VALIDATION_PICTURES].astype(np.float32))
+        self.source, self.feed = source, Feed(source, config.train.seed, config.train.batch_size)
+        self.frequencies = torch.from_numpy(source.frequencies())
+        seen = held_out.first(VALIDATION_PICTURES)
+        self.validation_pixels = seen.pixels
+        self.validation_labels = torch.from_numpy(seen.labels.astype(np.float32))
         self.exclusion = attribute_rules.exclusion_matrix(config.data.attributes)
         self.directory, self.device, self.command = Path(directory), device, command
-        self.steps_per_epoch = len(index) // config.train.batch_size
+        self.steps_per_epoch = self.feed.steps_per_epoch
         self.total_steps = self.steps_per_epoch * config.train.epochs
 
         torch.manual_seed(config.train.seed)  # the same initial weights in every process
@@ -93,57 +95,84 @@ class Trainer:
     # -- one step -----------------------------------------------------------------------------------------------
 
     def train_step(self) -> dict[str, Tensor]:
-        """Run step number `self.step` and advance; returns detached scalars.
+        """Run step number `self.step` and advance; returns detached scalars, of this process's part of the batch.
 
         All randomness derives from the seed and the step's number, so a resumed run repeats what an uninterrupted
         one would have done.
         """
         image, labels, draws = self._batch()
         frequencies = self.frequencies.to(self.device)
-        self._set_learning_rates()
-        self.opponent.requires_grad_(False)
-        with self._autocast():
-            total, parts, edits = objective.model_loss(
+        exclusion = self.exclusion.to(self.device)
+        passes = self._passes()
+        variance = self._variance(image, draws, passes)
+
+        def model_loss(rows: slice) -> tuple[Tensor, dict[str, Tensor], objective.Edits]:
+            return objective.model_loss(
                 self.model,
                 self.opponent,
-                image,
-                labels,
-                draws,
-                self.exclusion.to(self.device),
+                image[rows],
+                labels[rows],
+                draws.part(rows),
+                exclusion,
                 self.plainness,
                 self.config,
                 self.step,
                 self.progress,
+                variance,
             )
-        norm = self._update(self.model, self.optimiser, total)
+
+        def opponent_loss(rows: slice) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+            return objective.opponent_loss(
+                self.opponent, image[rows], labels[rows], frequencies, pictures[rows], draws.part(rows), self.config
+            )
+
+        self._set_learning_rates()
+        self.opponent.requires_grad_(False)
+        scalars, norm, edits = self._descend(self.model, self.optimiser, model_loss, passes)
+        pictures, logits = (torch.cat(part) for part in zip(*edits, strict=True))
         self.opponent.requires_grad_(True)
-        with self._autocast():
-            opponent_total, opponent_parts, real_logits = objective.opponent_loss(
-                self.opponent, image, labels, frequencies, edits.pictures, draws.generator, self.config
-            )
-        self._update(self.opponent, self.opponent_optimiser, opponent_total)
-        self.plainness.update(labels, real_logits)
-        self.difficulty.update(labels, draws.flips & (draws.strength == 1), edits.logits)
+        answers, _, real_logits = self._descend(self.opponent, self.opponent_optimiser, opponent_loss, passes)
+        self.plainness.update(labels, torch.cat(real_logits))
+        self.difficulty.update(labels, draws.flips & (draws.strength == 1), logits)
         self._average_weights()
         self.step += 1
-        scalars = {"loss": total, "gradient_norm": norm, **parts, "opponent_loss": opponent_total, **opponent_parts}
-        return {name: value.detach() for name, value in scalars.items()}
+        return {"gradient_norm": norm, **scalars, "opponent_loss": answers.pop("loss"), **answers}
 
     def _batch(self) -> tuple[Tensor, Tensor, objective.Draws]:
-        config, size = self.config, self.config.train.batch_size
+        """This process's part of the batch: pictures f32 [N, 3, S, S], labels f32 [N, K] and draws."""
+        config, size, mine = self.config, self.config.train.batch_size, self.feed.part
         epoch, place = divmod(self.step, self.steps_per_epoch)
-        order = np.random.default_rng([config.train.seed, epoch]).permutation(len(self.index))
-        rows = order[place * size : (place + 1) * size]
+        faces = self.feed.take(self.step)
         rng = np.random.default_rng([config.train.seed, epoch, place])
         framing = self._framing(rng)
-        share = size // distributed.world()
-        mine = slice(distributed.rank() * share, (distributed.rank() + 1) * share)
-        image = to_model(self.pixels[rows[mine]], self.device)
+        image = to_model(faces.pixels, self.device)
         image = reframe(image, config.data.image_size, *(part[mine].to(self.device) for part in framing))
-        labels = self.labels[torch.from_numpy(rows)]
+        labels = torch.from_numpy(faces.labels.astype(np.float32))
         odds = losses.flip_probabilities(self.frequencies, labels, self.difficulty.of(labels))
-        draws = objective.Draws.make(odds, self.model.latent_size, seed=int(rng.integers(2**62)))
-        return image, labels[mine].to(self.device), draws.part(mine, self.device)
+        draws = objective.Draws.make(odds, self.model.latent_size, int(rng.integers(2**62)), size, mine)
+        return image, labels.to(self.device), draws.to(self.device)
+
+    def _passes(self) -> list[slice]:
+        """How this process's part of the batch is cut so that each pass fits into memory."""
+        part = self.feed.part
+        count = part.stop - part.start
+        most = min(count, self.config.train.micro_batch or count)
+        return [slice(start, min(start + most, count)) for start in range(0, count, most)]
+
+    def _variance(self, image: Tensor, draws: objective.Draws, passes: list[slice]) -> Tensor | None:
+        """The mean squared error of the whole batch, where one pass of `model_loss` cannot know it.
+
+        Its logarithm is the one term that is not a mean over pictures. Given the whole batch's error, the gradients of
+        the passes add up to the logarithm's.
+        """
+        if len(passes) == 1:
+            return None
+        with self._autocast():
+            errors = [
+                (rows.stop - rows.start) * objective.reconstruction_error(self.model, image[rows], draws.part(rows))
+                for rows in passes
+            ]
+        return distributed.average(sum(errors) / len(image))
 
     def _framing(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
         """The shifts, angles, zooms and mirrorings of the global batch, as `augmentation.reframe` takes them."""
@@ -154,15 +183,28 @@ class Trainer:
         moved = tuple(torch.from_numpy(part.astype(np.float32)) for part in (shift, angle, zoom))
         return *moved, torch.from_numpy((rng.random(size) < 0.5) & data.flip)
 
-    def _update(self, module: torch.nn.Module, optimiser: torch.optim.Optimizer, loss: Tensor) -> Tensor:
+    def _descend(
+        self, module: torch.nn.Module, optimiser: torch.optim.Optimizer, loss: Callable, passes: list[slice]
+    ) -> tuple[dict[str, Tensor], Tensor, list]:
+        """One step of `module` down `loss`, which takes the rows of a pass and returns a total, its parts and more.
+
+        Returns the total as "loss" and its parts, averaged over the passes, the gradient's norm, and every "more".
+        """
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        scalars, others = Counter(), []
+        for rows in passes:
+            with self._autocast():
+                total, parts, more = loss(rows)
+            share = (rows.stop - rows.start) / passes[-1].stop
+            (share * total).backward()
+            scalars.update({name: share * value.detach() for name, value in {"loss": total, **parts}.items()})
+            others.append(more)
         distributed.average_gradients(module.parameters())
         norm = torch.nn.utils.clip_grad_norm_(module.parameters(), self.config.train.gradient_clip)
         # A step on a non-finite gradient would destroy the weights for good; all processes see the same norm.
         if torch.isfinite(norm):
             optimiser.step()
-        return norm
+        return dict(scalars), norm, others
 
     @torch.no_grad()
     def _average_weights(self) -> None:
@@ -178,9 +220,12 @@ class Trainer:
         Done while training goes on, the decoder learns its edits on top of the step between the mean faces of both
         values; done once at the end, that step is added to edits that were learned without it.
         """
-        pictures = without_margin(self.pixels[:ERASURE_PICTURES], self.config.data.image_size)
-        with self._autocast():
-            mean, shown = TorchGraphs(self.ema).whole_mean(pictures)
+        count, graphs, found = min(len(self.source), ERASURE_PICTURES), TorchGraphs(self.ema), []
+        for start in range(0, count, ERASURE_PASS):
+            faces = self.source.read(np.arange(start, min(start + ERASURE_PASS, count)))
+            with self._autocast():
+                found.append(graphs.whole_mean(without_margin(faces.pixels, self.config.data.image_size)))
+        mean, shown = (torch.cat(part) for part in zip(*found, strict=True))
         found = erasure.regress(mean, shown, self.config.train.erasure_ridge)
         # The same pictures everywhere, but processes must stay equal to the last bit.
         weight, bias = (distributed.average(part) for part in found)
@@ -371,7 +416,7 @@ class Trainer:
             "step": self.step,
             "epochs": self.step / self.steps_per_epoch,
             "best_score": self.best_score,
-            "data_sha256": self.index.digest(),
+            "data_sha256": self.source.digest(),
             "command": self.command,
         }
         checkpoint.save(self.directory / name, state)
@@ -380,11 +425,11 @@ class Trainer:
         """Go on from a checkpoint of the same configuration and data. Raises CheckpointError otherwise."""
         state = checkpoint.load(path)
         saved = checkpoint.config_of(state, path)
-        if saved != self.config:
+        if _results(saved) != _results(self.config):
             raise checkpoint.CheckpointError(
                 f"{path}: was written by a different configuration; {_first_change(saved, self.config)}"
             )
-        if state["data_sha256"] != self.index.digest():
+        if state["data_sha256"] != self.source.digest():
             raise checkpoint.CheckpointError(f"{path}: was trained on other pictures or labels")
         self.model.load_state_dict(state["model"])
         self.ema.load_state_dict(state["ema"])
@@ -397,8 +442,13 @@ class Trainer:
         self.best_score = state["best_score"]
 
 
+def _results(config: Config) -> dict:
+    """What results depend on. How a batch is cut into passes may change, so that a run goes on with less memory."""
+    return config.model_dump(exclude={"train": {"micro_batch"}})
+
+
 def _first_change(old: Config, new: Config) -> str:
-    before, after = old.model_dump(), new.model_dump()
+    before, after = _results(old), _results(new)
     for section, values in before.items():
         if values == after[section]:
             continue

@@ -1,21 +1,40 @@
 import torch
 
-from training.augmentation import augment, degrade, reframe
+from training.augmentation import Looks, augment, degrade, own_noise, reframe
 
 
 def pictures():
     return torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
-def test_the_same_generator_repeats_itself_and_gradients_pass():
+def looks(count, seed):
+    return Looks.draw(count, torch.Generator().manual_seed(seed))
+
+
+def test_the_same_looks_repeat_themselves_and_gradients_pass():
     image = pictures().requires_grad_()
     for transform in (augment, degrade):
-        once, again = (transform(image, torch.Generator().manual_seed(5)) for _ in range(2))
+        once, again = (transform(image, looks(16, 5)) for _ in range(2))
         assert once.shape == image.shape
         assert torch.equal(once, again)
-        assert not torch.equal(once, transform(image, torch.Generator().manual_seed(6)))
+        assert not torch.equal(once, transform(image, looks(16, 6)))
         (gradient,) = torch.autograd.grad(once.sum(), image)
         assert (gradient.flatten(1).abs().sum(1) > 0).all()
+
+
+def test_a_picture_is_seen_the_same_whatever_part_it_is_in():
+    image, whole = pictures(), looks(16, 5)
+    for transform in (augment, degrade):
+        seen = transform(image, whole)
+        for rows in (slice(0, 5), slice(5, 6), slice(6, 16)):
+            torch.testing.assert_close(transform(image[rows], whole.part(rows)), seen[rows])
+
+
+def test_every_row_has_its_own_noise():
+    noise = own_noise(torch.tensor([3, 4, 3]), (2, 500))
+    assert torch.equal(noise[0], noise[2])
+    assert abs(torch.corrcoef(noise[:2].flatten(1))[0, 1]) < 0.15
+    assert abs(noise.std().item() - 1) < 0.1
 
 
 def test_augmentation_keeps_texture_and_degradation_does_not():
@@ -27,16 +46,16 @@ def test_augmentation_keeps_texture_and_degradation_does_not():
         return (shown[:, :, 4:-4, 5:-4] - shown[:, :, 4:-4, 4:-5]).abs().mean(dim=(1, 2, 3))
 
     plain = strength(image)
-    augmented = strength(augment(image, torch.Generator().manual_seed(0)))
+    augmented = strength(augment(image, looks(64, 0)))
     assert (augmented > 0.7 * plain).all()  # contrast alone goes down to 0.8
-    degraded = strength(degrade(image, torch.Generator().manual_seed(0)))
+    degraded = strength(degrade(image, looks(64, 0)))
     assert (degraded < 0.2 * plain).any()
 
 
 def test_some_pictures_lose_their_colour_and_none_their_light():
     image = torch.zeros(200, 3, 8, 8)
     image[:, 0] = 0.8
-    seen = degrade(image, torch.Generator().manual_seed(0)).mean(dim=(2, 3))  # [200, 3]
+    seen = degrade(image, looks(200, 0)).mean(dim=(2, 3))  # [200, 3]
     grey = (seen[:, 0] - seen[:, 1]).abs() < 0.1
     assert 0.15 < grey.float().mean() < 0.45
     assert (seen[~grey, 0] > 0.5).all()

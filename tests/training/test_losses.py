@@ -107,3 +107,16 @@ def test_psnr_of_one_level_in_255():
 def test_ramp_reaches_one_and_stays():
     assert [losses.ramp(step, 4) for step in (0, 3, 9)] == [0.25, 1.0, 1.0]
     assert losses.ramp(0, 0) == 1.0
+
+
+def test_choices_follow_the_odds_of_their_own_row():
+    odds = torch.tensor([[1.0, 0.0, 3.0], [0.0, 5.0, 0.0]])
+    chance = torch.rand(2, 20_000, generator=torch.Generator().manual_seed(0))
+    chosen = losses.choose(odds, chance)
+    assert [(chosen[0] == column).float().mean().item() for column in range(3)] == pytest.approx(
+        [0.25, 0, 0.75], abs=0.02
+    )
+    assert (chosen[1] == 1).all()
+    assert torch.equal(losses.choose(odds[1:], chance[1:]), chosen[1:])
+    extremes = torch.tensor([[0.0, 1 - 2**-24]] * 2)
+    assert losses.choose(odds, extremes).tolist() == [[0, 2], [1, 1]]

@@ -3,6 +3,7 @@ import torch
 
 from training import erasure, objective
 from training.attributes import exclusion_matrix
+from training.augmentation import Looks
 from training.config import Config
 from training.model import ConditionalVAE, Opponent
 from training.plainness import Plainness
@@ -43,15 +44,12 @@ def labels(count):
 def step(model, opponent):
     image, shown = torch.rand(16, 3, 32, 32) * 2 - 1, labels(16)
     draws = objective.Draws.make(torch.ones_like(shown), model.latent_size, seed=3)
-    draws = draws.part(slice(None), torch.device("cpu"))
     exclusion = exclusion_matrix(NAMES)
     total, _, edits = objective.model_loss(
         model, opponent, image, shown, draws, exclusion, Plainness(len(NAMES), 1.0), CONFIG, step=10**6, progress=1.0
     )
     frequencies = torch.full((len(NAMES),), 0.5)
-    opponent_total, _, _ = objective.opponent_loss(
-        opponent, image, shown, frequencies, edits.pictures, draws.generator, CONFIG
-    )
+    opponent_total, _, _ = objective.opponent_loss(opponent, image, shown, frequencies, edits.pictures, draws, CONFIG)
     return total, opponent_total
 
 
@@ -123,7 +121,7 @@ def test_a_worst_case_is_worse_and_no_further_than_its_radius(opponent):
     def loss(logits):
         return torch.nn.functional.softplus(-logits * shown).mean()
 
-    moved, before = objective.worst_case(opponent.classifier, image, loss, radius=2.0)
+    moved, before = objective.worst_case(opponent.classifier, image, loss, torch.linspace(0, 2.0, 8))
     distance = (moved - image).flatten(1).norm(dim=1)
     torch.testing.assert_close(distance, torch.linspace(0, 2.0, 8))
     torch.testing.assert_close(before, opponent.classifier(image).detach())
@@ -136,26 +134,43 @@ def test_a_worst_case_is_worse_and_no_further_than_its_radius(opponent):
 
 
 def test_raw_and_residual_edits_answer_to_their_own_critic():
-    realness = torch.arange(36.0).view(6, 2, 3)
-    assert objective.raw_count(6) == 2
-    assert torch.equal(objective.own_kind(realness), torch.cat([realness[:2, 0], realness[2:, 1]]))
-    assert objective.realness_weights(realness, 4.0).tolist() == [4, 4, 1, 1, 1, 1]
+    realness = torch.arange(18.0).view(3, 2, 3)
+    raw = torch.tensor([False, True, False])
+    assert objective.own_kind(realness, raw).tolist() == [[3, 4, 5], [6, 7, 8], [15, 16, 17]]
 
 
-def test_the_slope_is_the_squared_gradient_of_the_critic():
-    class Linear(torch.nn.Module):
-        def forward(self, image):
-            return (3.0 * image[:, 0, 0, 0])[:, None, None].expand(-1, 2, 5)
+class _LinearCritic(torch.nn.Module):
+    def forward(self, image):
+        return (3.0 * image[:, 0, 0, 0] ** 2)[:, None, None].expand(-1, 2, 5)
 
-    image = torch.rand(4, 3, 8, 8, requires_grad=True)
-    assert objective.slope(Linear(), image).item() == pytest.approx(9.0)
+
+def test_the_slope_is_the_squared_gradient_of_the_critic_at_the_pictures_that_count():
+    image = torch.ones(4, 3, 8, 8)
+    image[1] = 2.0
+    assert objective.slope(_LinearCritic(), image, torch.ones(4)).item() == pytest.approx((3 * 36 + 144) / 4)
+    assert objective.slope(_LinearCritic(), image, torch.tensor([0.0, 4, 0, 0])).item() == pytest.approx(144)
+    assert objective.slope(_LinearCritic(), image, torch.zeros(4)).item() == 0
 
 
 def test_draws_do_not_depend_on_who_takes_which_part():
-    whole, again = (objective.Draws.make(torch.ones(8, len(NAMES)), 8, seed=5) for _ in range(2))
-    part = again.part(slice(4, 8), torch.device("cpu"))
-    assert torch.equal(whole.noise[4:], part.noise)
-    assert torch.equal(whole.flips[4:], part.flips)
+    odds = torch.rand(8, len(NAMES), generator=torch.Generator().manual_seed(1)) + 0.1
+    whole = objective.Draws.make(odds, 8, seed=5)
+    part = objective.Draws.make(odds[2:6], 8, seed=5, count=8, rows=slice(2, 6))
+    for ours, theirs in ((part, whole.part(slice(2, 6))), (part.part(slice(1, 3)), whole.part(slice(3, 5)))):
+        for name, value in vars(theirs).items():
+            found = getattr(ours, name)
+            values = vars(value) if isinstance(value, Looks) else {name: value}
+            for key, expected in values.items():
+                assert torch.equal(vars(found)[key] if isinstance(found, Looks) else found, expected), (name, key)
+
+
+def test_a_third_of_the_edits_is_raw_and_a_quarter_of_the_pictures_is_steep_in_every_part():
+    draws = objective.Draws.make(torch.ones(24, len(NAMES)), 8, seed=5)
+    for part in (draws, draws.part(slice(0, 12)), draws.part(slice(12, 24))):
+        assert part.raw.float().mean().item() == pytest.approx(1 / 3)
+        assert (part.steepness > 0).float().mean().item() == 0.25
+        assert part.steepness.mean().item() == pytest.approx(1)
+    assert (draws.reach.min(), draws.reach.max()) == (0, 1)
 
 
 def test_partial_edits_ask_for_less(model, opponent):

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -9,12 +10,10 @@ import pytest
 import torch
 
 from tests import painter
-from training import checkpoint, config, dataset, erasure
+from tests.training.steps import run
+from tests.training.trainers import OVERRIDES, TINY, make_trainer
+from training import checkpoint, erasure, shards
 from training.pixels import to_model, to_pixels
-from training.trainer import Trainer
-
-OVERRIDES = ["train.epochs=3", "train.batch_size=8", "train.validate_every=1", "train.precision=fp32"]
-TINY = "tests/training/tiny.toml"
 
 
 @pytest.fixture(scope="module")
@@ -24,27 +23,18 @@ def faces(tmp_path_factory):
 
 
 def make(faces, directory, *overrides):
-    root, cache = faces
-    settings = config.load(TINY, [*OVERRIDES, *overrides])
-    indices = [dataset.read_index(root, settings.data.attributes, part) for part in ("train", "validation")]
-    pixels = [dataset.load_pixels(i, settings.data, cache, m) for i, m in zip(indices, (2, 0), strict=True)]
-    device = torch.device("cpu")
-    return Trainer(settings, indices[0], pixels[0], indices[1], pixels[1], directory, device)
-
-
-def losses(trainer, steps):
-    return [{name: value.item() for name, value in trainer.train_step().items()} for _ in range(steps)]
+    return make_trainer(*faces, directory, *overrides)
 
 
 def test_a_resumed_run_repeats_the_uninterrupted_one(faces, tmp_path):
     straight = make(faces, tmp_path)
-    expected = losses(straight, 10)
+    expected = run(straight, 10)
     interrupted = make(faces, tmp_path)
-    losses(interrupted, 6)  # the second epoch has begun
+    run(interrupted, 6)  # the second epoch has begun
     interrupted.save("last.pt")
     resumed = make(faces, tmp_path)
     resumed.resume(tmp_path / "last.pt")
-    assert losses(resumed, 4) == expected[6:]
+    assert run(resumed, 4) == expected[6:]
     for ours, theirs in zip(resumed.ema.parameters(), straight.ema.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
@@ -52,8 +42,8 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(faces, tmp_path):
 def test_an_epoch_ends_with_latents_that_tell_nothing_linearly(faces, tmp_path):
     trainer = make(faces, tmp_path, "train.epochs=1", "train.erasure_ridge=0.0")
     assert trainer.fit()
-    centre = trainer.pixels[:, 2:-2, 2:-2]
-    unknown = torch.full((len(centre), trainer.labels.shape[1]), torch.nan)
+    centre = trainer.source.pixels[:, 2:-2, 2:-2]
+    unknown = torch.full((len(centre), len(trainer.source.attributes)), torch.nan)
     found = trainer.ema.encode(to_model(centre), unknown)
     weight, bias = erasure.regress(found.mean.detach(), found.attributes, 0.0)
     assert weight.abs().max() < 1e-4
@@ -103,12 +93,12 @@ def test_a_checkpoint_of_another_configuration_is_refused_by_key(faces, tmp_path
 def test_a_checkpoint_of_other_data_is_refused(faces, tmp_path):
     trainer = make(faces, tmp_path)
     trainer.save("last.pt")
-    trainer.index.labels[0, 0] *= -1
+    trainer.source.index.labels[0, 0] *= -1
     try:
         with pytest.raises(checkpoint.CheckpointError, match="other pictures or labels"):
             trainer.resume(tmp_path / "last.pt")
     finally:
-        trainer.index.labels[0, 0] *= -1
+        trainer.source.index.labels[0, 0] *= -1
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 half a zip"])
@@ -198,23 +188,110 @@ def test_a_killed_run_resumes_from_the_command_line(faces, tmp_path):
     assert b"Traceback" not in refused.stderr
 
 
-def test_two_processes_train_like_one(faces, tmp_path):
-    """The same global batch over two processes gives the same weights, up to the order of sums.
-
-    Without edits: what the opponent is shown is augmented by each process in its own way.
-    """
-    plain = [f"loss.{term}=0.0" for term in ("edit", "keep", "change", "adversarial")]
-    command = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
-    result = subprocess.run(
-        [sys.executable, "-m", *command, *_command(faces, tmp_path / "two", overrides=plain)],
-        env=_environment(),
-        capture_output=True,
-        text=True,
-    )
+def _torchrun(*words):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", *words]
+    result = subprocess.run(command, env=_environment(), capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    one = make(faces, tmp_path / "one", *plain)
+
+
+def test_two_processes_train_like_one(faces, tmp_path):
+    """The same global batch over two processes gives the same weights, up to the order of sums."""
+    _torchrun(*_command(faces, tmp_path / "two"))
+    one = make(faces, tmp_path / "one")
     one.fit()
     two = checkpoint.load(tmp_path / "two" / "last.pt")
     assert two["step"] == one.step
     for name, value in one.model.state_dict().items():
         torch.testing.assert_close(two["model"][name], value, rtol=0.05, atol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
+
+
+EDITS = ["loss.edit_warmup_steps=0", "loss.kl_warmup_steps=0", "train.warmup_steps=0"]  # at full weight at once
+
+
+@pytest.fixture(scope="module")
+def sharded(faces, tmp_path_factory):
+    out = tmp_path_factory.mktemp("sharded") / "shards"
+    shards.write(faces[0], out, pictures=5)
+    return out, faces[1]
+
+
+def _close(found, expected):
+    assert len(found) == len(expected) > 0
+    for step, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
+        for name, value in theirs.items():
+            assert ours[name] == pytest.approx(value, rel=1e-3, abs=1e-6), f"step {step}: {name}"
+
+
+def test_the_number_of_processes_may_change_in_the_middle_of_an_epoch(sharded, tmp_path):
+    """One process, two, one that goes on as two, and two that go on as one: all lose the same in every step.
+
+    All terms count, edits among them, over shards in two windows an epoch.
+    """
+    overrides = [*EDITS, "data.shuffle_window=20"]
+    straight = make(sharded, tmp_path, *overrides)
+    expected = run(straight, 3)
+    straight.save("one.pt")
+    expected += run(straight, 4)
+    task = {
+        "data": str(sharded[0]),
+        "cache": str(sharded[1]),
+        "directory": str(tmp_path),
+        "overrides": overrides,
+        "runs": [
+            {"resume": None, "steps": 5, "save": "two.pt", "losses": str(tmp_path / "two.json")},
+            {"resume": str(tmp_path / "one.pt"), "steps": 3, "save": None, "losses": str(tmp_path / "one-two.json")},
+        ],
+    }
+    _torchrun("tests.training.steps", json.dumps(task))
+    _close(json.loads((tmp_path / "two.json").read_text()), expected[:5])
+    _close(json.loads((tmp_path / "one-two.json").read_text()), expected[3:6])
+    resumed = make(sharded, tmp_path, *overrides)
+    resumed.resume(tmp_path / "two.pt")
+    _close(run(resumed, 2), expected[5:])
+    for ours, theirs in (
+        (resumed.difficulty.disbelief, straight.difficulty.disbelief),
+        (resumed.plainness.logits, straight.plainness.logits),
+    ):
+        torch.testing.assert_close(ours.values, theirs.values, rtol=1e-3, atol=1e-5)
+    assert (straight.difficulty.disbelief.values != 1).any()
+
+
+@pytest.mark.parametrize("most", [4, 3, 1])
+def test_a_batch_in_several_passes_loses_what_it_loses_in_one(faces, tmp_path, most):
+    whole, parts = make(faces, tmp_path, *EDITS), make(faces, tmp_path, *EDITS, f"train.micro_batch={most}")
+    expected = run(whole, 5)
+    _close(run(parts, 5), expected)
+    for ours, theirs in ((parts.model, whole.model), (parts.opponent, whole.opponent)):
+        for name, value in theirs.state_dict().items():
+            torch.testing.assert_close(
+                ours.state_dict()[name], value, rtol=0.01, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
+            )
+
+
+def test_passes_that_knew_only_their_own_error_would_lose_something_else(faces, tmp_path):
+    """The likelihood is a logarithm over the whole batch: what the pass over all of it beforehand is for."""
+    whole, parts = make(faces, tmp_path), make(faces, tmp_path, "train.micro_batch=1")
+    parts._variance = lambda *_: None
+    expected, found = run(whole, 1)[0], run(parts, 1)[0]
+    assert abs(found["nll"] - expected["nll"]) > 1e-3
+    assert found["mse"] == pytest.approx(expected["mse"], rel=1e-5)
+
+
+def test_a_run_may_go_on_in_smaller_passes(faces, tmp_path):
+    whole = make(faces, tmp_path)
+    run(whole, 2)
+    whole.save("last.pt")
+    smaller = make(faces, tmp_path, "train.micro_batch=2")
+    smaller.resume(tmp_path / "last.pt")
+    _close(run(smaller, 2), run(whole, 2))
+
+
+def test_a_run_on_shards_repeats_after_an_interruption(sharded, tmp_path):
+    straight = make(sharded, tmp_path, "data.shuffle_window=12")
+    expected = run(straight, 7)
+    interrupted = make(sharded, tmp_path, "data.shuffle_window=12")
+    run(interrupted, 5)  # in the middle of the second epoch, and of a window
+    interrupted.save("last.pt")
+    resumed = make(sharded, tmp_path, "data.shuffle_window=12")
+    resumed.resume(tmp_path / "last.pt")
+    assert run(resumed, 2) == expected[5:]

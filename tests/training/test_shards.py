@@ -1,0 +1,230 @@
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import painter
+from training import checkpoint, config, dataset, shards
+from training.__main__ import main
+from training.config import DataConfig
+from training.shards import ShardedFaces
+
+CONFIG = DataConfig(attributes=["Smiling", "Eyeglasses", "Pale_Skin"], image_size=32, shuffle_window=16)
+CELEBA = Path(os.environ.get("FACET_CELEBA", "data/celeba"))
+
+
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory):
+    return painter.write_dataset(tmp_path_factory.mktemp("layout"), train=43, validation=6)
+
+
+@pytest.fixture(scope="module")
+def written(layout, tmp_path_factory):
+    out = tmp_path_factory.mktemp("written") / "shards"
+    shards.write(layout, out, pictures=10)
+    return out
+
+
+def changed(root, **values):
+    path = root / shards.MANIFEST
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+@pytest.fixture
+def copy(layout, tmp_path):
+    out = tmp_path / "copy"
+    shards.write(layout, out, pictures=10)
+    return out
+
+
+def test_the_command_writes_every_partition(layout, tmp_path, capsys):
+    out = tmp_path / "deep" / "shards"
+    assert main(["shard", "--data", str(layout), "--out", str(out), "--pictures", "20"]) == 0
+    expected = ["shards.json", *(f"train-00000{n}.tar" for n in range(3)), "validation-000000.tar"]
+    assert sorted(path.name for path in out.iterdir()) == expected
+    assert "train: 43 pictures in 3 shards" in capsys.readouterr().out
+    assert os.listdir(out.parent) == ["shards"]
+    assert main(["shard", "--data", str(layout), "--out", str(out)]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_pictures_labels_and_names_are_those_of_the_layout(layout, written, tmp_path):
+    index = dataset.read_index(layout, CONFIG.attributes, "train")
+    pixels = dataset.load_pixels(index, CONFIG, tmp_path, margin=2)
+    source = ShardedFaces(written, CONFIG, "train", margin=2)
+    rows = np.array([42, 0, 9, 10, 11, 42])
+    faces = source.read(rows)
+    assert np.array_equal(faces.pixels, pixels[rows])
+    assert np.array_equal(faces.labels, index.labels[rows])
+    np.testing.assert_allclose(source.frequencies(), (index.labels > 0).mean(0))
+    found, unpacked = source.unpack(tmp_path / "cache")
+    assert np.array_equal(unpacked, pixels)
+    assert (found.names, found.digest()) == (index.names, index.digest())
+    assert np.array_equal(found.identities, index.identities)
+
+
+def test_the_same_data_give_the_same_bytes(written, copy):
+    for path in written.iterdir():
+        assert path.read_bytes() == (copy / path.name).read_bytes()
+
+
+def test_webdataset_reads_them(layout, written):
+    tariterators = pytest.importorskip("webdataset.tariterators")
+    samples = []
+    for path in sorted(written.glob("train-*.tar")):
+        with path.open("rb") as stream:
+            samples += tariterators.group_by_keys(tariterators.tar_file_expander([{"url": path, "stream": stream}]))
+    index = dataset.read_index(layout, painter.ATTRIBUTES, "train")
+    assert len(samples) == len(index) == 43
+    for row, sample in enumerate(samples):
+        assert sample["jpg"] == index.path(row).read_bytes()
+        facts = json.loads(sample["json"])
+        assert facts["name"] == index.names[row]
+        assert list(facts["attributes"].values()) == index.labels[row].tolist()
+
+
+def test_a_limit_keeps_the_first_pictures_for_training_only(layout, written):
+    limited = CONFIG.model_copy(update={"limit": 25})
+    source = ShardedFaces(written, limited, "train")
+    assert len(source) == 25
+    index = dataset.read_index(layout, CONFIG.attributes, "train", 25)
+    np.testing.assert_allclose(source.frequencies(), (index.labels > 0).mean(0))
+    assert sorted(source.order(1, 0, 0, 25).tolist()) == list(range(25))
+    assert source.digest() != ShardedFaces(written, CONFIG, "train").digest()
+    assert len(ShardedFaces(written, limited, "validation")) == 6
+
+
+def test_an_epoch_shows_every_picture_once_and_the_next_in_another_order(written):
+    source = ShardedFaces(written, CONFIG, "train")
+    first, second = (source.order(1, epoch, 0, 43) for epoch in (0, 1))
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(43))
+    assert first.tolist() != second.tolist()
+    assert source.order(2, 0, 0, 43).tolist() != first.tolist()
+    again = ShardedFaces(written, CONFIG, "train")
+    pieces = [again.order(1, 0, start, min(start + 7, 43)) for start in (35, 0, 21, 7, 42, 14, 28)]
+    assert pieces[2].tolist() == first[21:28].tolist()
+    assert set(np.concatenate(pieces).tolist()) == set(range(43))
+
+
+def test_a_stretch_touches_few_shards(written):
+    source = ShardedFaces(written, CONFIG.model_copy(update={"shuffle_window": 10}), "train")
+    order = source.order(1, 0, 0, 43)
+    for start in range(0, 40, 10):
+        assert len({row // 10 for row in order[start : start + 10]}) <= 3
+
+
+def test_no_more_shards_stay_open_than_two_stretches_need(layout, tmp_path):
+    out = tmp_path / "shards"
+    shards.write(layout, out, pictures=1)
+    source = ShardedFaces(out, CONFIG.model_copy(update={"shuffle_window": 2}), "train")
+    before = len(os.listdir("/proc/self/fd"))
+    order = source.order(1, 0, 0, 43)
+    for start in range(0, 43, 2):
+        source.read(order[start : start + 2])
+        assert len(os.listdir("/proc/self/fd")) - before <= 8
+
+
+def test_an_unusable_picture_is_named_and_nothing_is_left(layout, tmp_path):
+    data = painter.write_dataset(tmp_path / "data", train=4, validation=2)
+    (data / "img_align_celeba" / "000003.jpg").write_bytes(b"no picture")
+    with pytest.raises(dataset.DatasetError, match=r"unusable picture: .*000003\.jpg"):
+        shards.write(data, tmp_path / "shards")
+    assert sorted(os.listdir(tmp_path)) == ["data"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, r"shards\.json: format: "),
+        ({"extra": 1}, r"shards\.json: extra: "),
+        ({"attributes": ["Smiling"]}, r"has no attribute 'Eyeglasses'; it has Smiling"),
+        ({"partitions": {}}, r"no picture in the train partition"),
+    ],
+)
+def test_a_manifest_that_cannot_be_used_is_refused(copy, change, message):
+    changed(copy, **change)
+    with pytest.raises(dataset.DatasetError, match=message):
+        ShardedFaces(copy, CONFIG, "train")
+
+
+def test_a_damaged_shard_is_refused_by_name(copy):
+    path = copy / "train-000001.tar"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-512])
+    with pytest.raises(dataset.DatasetError, match=r"train-000001\.tar: has \d+ bytes; shards\.json says"):
+        ShardedFaces(copy, CONFIG, "train").read(np.array([12]))
+    path.write_bytes(bytes(len(whole)))
+    with pytest.raises(dataset.DatasetError, match=r"train-000001\.tar: "):
+        ShardedFaces(copy, CONFIG, "train").read(np.array([12]))
+    path.unlink()
+    with pytest.raises(dataset.DatasetError, match=r"train-000001\.tar: No such file"):
+        ShardedFaces(copy, CONFIG, "train").read(np.array([12]))
+
+
+@pytest.mark.parametrize("member", ["00000012.jpg", "00000012.json"])
+def test_a_damaged_picture_is_named_by_shard_and_place(copy, member):
+    path = copy / "train-000001.tar"
+    with tarfile.open(path) as tar:
+        place = tar.getmember(member).offset_data
+    data = bytearray(path.read_bytes())
+    data[place : place + 64] = bytes(64)
+    path.write_bytes(data)
+    with pytest.raises(dataset.DatasetError, match=r"train-000001\.tar: picture 2: "):
+        ShardedFaces(copy, CONFIG, "train").read(np.array([11, 12]))
+
+
+@pytest.mark.skipif(not (CELEBA / "img_align_celeba").is_dir(), reason=f"no CelebA at {CELEBA}; FACET_CELEBA names it")
+def test_celeba_is_read_back_bit_for_bit(tmp_path):
+    few_only = DataConfig(limit=300)
+    few = tmp_path / "few"
+    first_pictures(CELEBA, few, train=300, validation=20)
+    shards.write(few, tmp_path / "shards", pictures=64)
+    index = dataset.read_index(few, few_only.attributes, "train")
+    pixels = dataset.load_pixels(index, few_only, tmp_path / "cache", margin=6)
+    source = ShardedFaces(tmp_path / "shards", few_only, "train", margin=6)
+    rows = source.order(1, 0, 0, 300)
+    faces = source.read(rows)
+    assert np.array_equal(faces.pixels, pixels[rows])
+    assert np.array_equal(faces.labels, index.labels[rows])
+
+
+def first_pictures(root, out, train, validation):
+    """A directory in CelebA's layout of the first pictures of two partitions of another, by links."""
+    (out / dataset.IMAGES).mkdir(parents=True)
+    partitions = dict(line.split() for line in (root / dataset.PARTITIONS).read_text().splitlines() if line)
+    names = sorted(partitions)
+    kept = [n for n in names if partitions[n] == "0"][:train] + [n for n in names if partitions[n] == "1"][:validation]
+    _, header, *lines = (root / dataset.LABELS).read_text().splitlines()
+    labels = {line.split()[0]: line for line in lines if line}
+    (out / dataset.LABELS).write_text("\n".join([str(len(kept)), header, *(labels[n] for n in kept)]) + "\n")
+    (out / dataset.PARTITIONS).write_text("\n".join(f"{n} {partitions[n]}" for n in kept) + "\n")
+    for name in kept:
+        (out / dataset.IMAGES / name).symlink_to(root / dataset.IMAGES / name)
+
+
+def test_every_command_takes_shards(written, tmp_path):
+    common = ["--preset", "tests/training/tiny.toml", "--data", str(written), "--cache", str(tmp_path / "cache")]
+    run = tmp_path / "run"
+    sets = [word for item in ("train.epochs=1", "train.batch_size=8") for word in ("--set", item)]
+    assert main(["fit", *common, *sets, "--workdir", str(run)]) == 0
+    assert not (tmp_path / "cache").exists()  # fit streams
+    state = checkpoint.load(run / "last.pt")
+    assert state["step"] == 5
+    assert state["data_sha256"] == ShardedFaces(written, config.parse(state["config"]).data, "train").digest()
+    judging = ["--seed", "1", "--epochs", "2", "--batch-size", "8", "--out", str(run / "classifier.pt")]
+    assert main(["judge", *common, *judging]) == 0
+    calibrating = [
+        "--workdir",
+        str(run),
+        "--classifier",
+        str(run / "classifier.pt"),
+        "--pictures",
+        "20",
+        "--gains",
+        "1",
+    ]
+    assert main(["calibrate", *common[2:], *calibrating]) == 0
+    assert checkpoint.load(run / "calibrated.pt")["gains"]
