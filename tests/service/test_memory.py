@@ -124,7 +124,9 @@ try:
     graphs.decoder(inputs(1024))
 except memory.OutOfMemory:
     print("out of memory")
-print(len(memory.run_halving(graphs.decoder, inputs(1024), halved.append)["image"]), halved[0])
+def corners(inputs):  # whole pictures would not fit beside the graph
+    return {"image": graphs.decoder(inputs)["image"][:, 0, 0].copy()}
+print(len(memory.run_halving(corners, inputs(1024), halved.append)["image"]), halved[0])
 """
 
 
