@@ -98,11 +98,11 @@ def _sensible(path: str, body: dict[str, Any], media_type: str | None) -> dict[s
     if isinstance(body.get("latents"), list):
         body["latents"] = [_resized(latent) for latent in body["latents"][:3]]
     if "count" in body:
-        body["count"] = min(body["count"], 8)
+        body["count"] = min(body["count"], 3)
     if path == "/v1/sweep":
         body["attribute"] = _NAMES[: len(body["attribute"])] if isinstance(body.get("attribute"), list) else _NAMES[0]
-        body["steps"] = min(body.get("steps", 3), 4)
-        body["size"] = min(body.get("size", 64), 128)
+        body["steps"] = min(body.get("steps", 2), 3)
+        body["size"] = min(body.get("size", 32), 64)
     return body
 
 

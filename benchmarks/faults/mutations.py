@@ -32,7 +32,7 @@ def sound() -> dict[str, bytes]:
     picture = Image.fromarray(coarse).resize(SIZE, Image.Resampling.BICUBIC)
     other = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     exif = Image.Exif()
-    exif[0x0112], exif[0x010F] = 6, "a camera"
+    exif[0x0112], exif[0x010F] = 3, "a camera"  # upside down
     exif.get_ifd(0x8825)[1] = "N"
     alpha = picture.copy()
     alpha.putalpha(picture.convert("L"))

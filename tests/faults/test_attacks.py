@@ -10,11 +10,11 @@ from benchmarks.faults import mutations, pictures, schema
 from service.settings import Settings
 from tests.faults.conftest import Service
 
-COUNT = 300
+COUNT = 270
 
 
 def test_the_document_and_the_service_agree_in_every_check_of_schemathesis(service: Service):
-    done = schema.attack(service.url, examples=2, seed=1)
+    done = schema.attack(service.url, examples=1, seed=1)
     assert done.returncode == 0, done.stdout
     assert "11 selected" in done.stdout
 
@@ -33,7 +33,7 @@ def test_the_same_seed_gives_the_same_files():
     assert list(mutations.mutated(3, 100)) != list(mutations.mutated(4, 100))
 
 
-def test_every_attack_is_among_the_first(service: Service):
+def test_every_attack_is_among_the_first():
     assert {name for name, _ in mutations.mutated(0, len(mutations.ATTACKS))} == set(mutations.ATTACKS)
 
 
