@@ -6,7 +6,8 @@ OutOfMemory  a runtime could not allocate what a batch takes
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -21,13 +22,24 @@ log = logging.getLogger(__name__)
 _SIGNS = ("failed to allocate memory", "out of memory", "alloc_failed", "bad_alloc", "bad allocation")
 
 
-class OutOfMemory(RuntimeError):
+class OutOfMemory(MemoryError):
     """A graph could not allocate what a batch takes. The name is the label `kind` in the metrics."""
 
 
 def is_exhaustion(exc: Exception) -> bool:
     """Whether an exception of a runtime means that memory could not be allocated."""
     return isinstance(exc, MemoryError) or any(sign in str(exc).lower() for sign in _SIGNS)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """What a runtime raises inside where memory is short becomes OutOfMemory."""
+    try:
+        yield
+    except Exception as exc:
+        if is_exhaustion(exc):
+            raise OutOfMemory(str(exc)) from exc
+        raise
 
 
 def run_halving(run: Run, inputs: Arrays, halved: Callable[[int], None] = lambda _: None) -> Arrays:
@@ -65,7 +77,7 @@ class Frugal:
     def __call__(self, inputs: Arrays) -> Arrays:
         try:
             outputs = run_halving(self._run, inputs, self._halved)
-        except (OutOfMemory, MemoryError) as exc:  # the latter where the parts do not fit together
+        except MemoryError as exc:  # also where the parts do not fit together
             self.failures += 1
             self.short = True
             raise OutOfMemory(str(exc)) from exc

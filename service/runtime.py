@@ -84,12 +84,8 @@ class OnnxRuntime:
     @staticmethod
     def _run(session, inputs: Arrays) -> Arrays:
         names = [output.name for output in session.get_outputs()]
-        try:
+        with memory.translated():
             return dict(zip(names, session.run(names, inputs), strict=True))
-        except Exception as exc:  # onnxruntime raises its own types, which are not public
-            if memory.is_exhaustion(exc):
-                raise OutOfMemory(str(exc)) from exc
-            raise
 
     def _choose_device(self, wanted: str) -> str:
         offered = "CUDAExecutionProvider" in self._onnxruntime.get_available_providers()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import resource
 import shutil
+import socket
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -144,3 +146,21 @@ def test_clocks_that_jump_change_nothing(tmp_path: Path):
         assert "Traceback" not in service.log.read_text()
         dates = {line.split('"time": "')[1][:4] for line in service.log.read_text().splitlines() if '"time"' in line}
         assert len(dates) > 1  # it did jump
+
+
+def few_descriptors() -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+
+
+def test_more_idle_clients_than_descriptors_are_outlasted(tmp_path: Path):
+    with serving(tmp_path, before=few_descriptors, FACET_CLIENT_TIMEOUT="2") as service, ExitStack() as idle:
+        port = int(service.url.rpartition(":")[2])
+        for _ in range(150):  # those that find no descriptor wait in the kernel's queue
+            client = idle.enter_context(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE))
+            client.sendall(b"GET / HTTP/1.1\r\n")
+        until(service.ready)
+        with service.client as client:
+            assert client.post("/v1/generate", json={"seed": 1}).status_code == 200
+            text = client.get("/metrics").text
+        (slow,) = (line for line in text.splitlines() if 'rejected_total{reason="slow_client"}' in line)
+        assert float(slow.split()[-1]) > 50

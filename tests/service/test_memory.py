@@ -98,6 +98,13 @@ def test_exhaustion_is_told_from_other_failures(message: str, expected: bool):
     assert memory.is_exhaustion(RuntimeError(message)) is expected
 
 
+def test_only_exhaustion_is_translated():
+    with pytest.raises(OutOfMemory, match="bad_alloc"), memory.translated():
+        raise RuntimeError("std::bad_alloc")
+    with pytest.raises(RuntimeError, match="rank"), memory.translated():
+        raise RuntimeError("rank mismatch")
+
+
 def test_a_memory_error_is_exhaustion():
     assert memory.is_exhaustion(MemoryError())
 
