@@ -171,6 +171,13 @@ def test_what_is_not_http_gets_a_problem(server: Server):
     assert server.refused == {"malformed": 1}
 
 
+def test_nonsense_behind_a_request_is_not_answered_in_its_place(server: Server):
+    with server.connect() as client:
+        client.sendall(COMPLETE + b"nonsense\r\n\r\n")
+        assert b"HTTP/1.1 400" not in rest(client)
+    server.until(lambda: server.refused == {"malformed": 1})
+
+
 def test_a_body_that_nobody_reads_any_more_ends(server: Server):
     with server.connect() as client:
         client.sendall(b"POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
