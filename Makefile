@@ -48,7 +48,7 @@ bench: $(DEV_READY)
 	$(BIN)/python -m benchmarks.serving --prepare
 	$(BIN)/python -m benchmarks.endurance
 
-# Attacks: requests made from the service's own description, and pictures made to break decoders. Takes half an hour.
+# Attacks: requests made from the service's own description, and pictures made to break decoders..
 fuzz: $(DEV_READY)
 	$(BIN)/python -m benchmarks.faults.schema
 	$(BIN)/python -m benchmarks.faults.pictures

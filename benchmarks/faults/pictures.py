@@ -26,6 +26,7 @@ from benchmarks.serving import ROOT, running, servers
 from service.settings import Settings
 
 _AT_ONCE = 4
+_WAYS = 4
 # What one thread takes for the largest picture that is accepted, transparent and turned: docs/operations.md.
 _BYTES_PER_PIXEL = 20
 
@@ -53,7 +54,7 @@ def requests(client: httpx.AsyncClient, data: bytes, turn: int) -> httpx.Request
     """One of the ways to send a picture."""
     raw = {"content": data, "headers": {"Content-Type": "application/octet-stream"}}
     form = {"files": {"image": ("picture", data)}}
-    match turn % 4:
+    match turn % _WAYS:
         case 0:
             return client.build_request("POST", "/v1/encode", **raw)
         case 1:
@@ -66,9 +67,15 @@ def requests(client: httpx.AsyncClient, data: bytes, turn: int) -> httpx.Request
 
 
 async def attack(url: str, files: Iterable[tuple[str, bytes]], process: psutil.Process) -> Attacked:
-    """Send every file; the service must answer the next sound picture too."""
-    found, supply = Attacked(before=process.memory_info().rss), enumerate(files)
+    """Send every file, between sound ones, which the service must answer before and after."""
+    found, supply = Attacked(), enumerate(files)
     async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+
+        async def send_sound(when: str) -> None:
+            for (name, data), turn in itertools.product(sound().items(), range(_WAYS)):
+                status = (await client.send(requests(client, data, turn))).status_code
+                if status != 200:
+                    found.wrong.append(f"a sound {name} {when}: {status}")
 
         async def watch() -> None:
             while True:
@@ -88,13 +95,12 @@ async def attack(url: str, files: Iterable[tuple[str, bytes]], process: psutil.P
                 if status >= 500:
                     found.wrong.append(f"number {number}, {name}: {status}")
 
+        await send_sound("before")
+        found.before = process.memory_info().rss  # of a process that has worked
         watching = asyncio.create_task(watch())
         await asyncio.gather(*(send() for _ in range(_AT_ONCE)))
         watching.cancel()
-        for name, data in sound().items():
-            response = await client.send(requests(client, data, 2))
-            if response.status_code != 200:
-                found.wrong.append(f"a sound {name} afterwards: {response.status_code}")
+        await send_sound("afterwards")
     return found
 
 

@@ -47,7 +47,7 @@ def main() -> int:
     """Print schemathesis's report; the exit status is its own."""
     arguments = argparse.ArgumentParser(prog="python -m benchmarks.faults.schema", description=__doc__)
     arguments.add_argument("--bundle", type=Path, default=ROOT / "bundles" / "celeba64")
-    arguments.add_argument("--examples", type=int, default=1000, help="for each operation")
+    arguments.add_argument("--examples", type=int, default=200, help="for each operation")
     arguments.add_argument("--seed", type=int)
     arguments.add_argument("--url", help="of a service that runs already")
     asked = arguments.parse_args()
