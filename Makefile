@@ -24,7 +24,7 @@ DEV_READY := $(VENV)/.dev-$(RUNTIME)
 # Networks of others that find faces. Without them the service takes pictures that are framed already, and says so.
 FETCH_WEIGHTS = $(BIN)/python -m service.weights
 
-.PHONY: serve weights test lint format bench train clean
+.PHONY: serve weights test lint format bench fuzz soak train clean
 
 serve: $(SERVE_READY)
 	-@$(FETCH_WEIGHTS)
@@ -47,6 +47,15 @@ bench: $(DEV_READY)
 	$(BIN)/python -m benchmarks.graphs
 	$(BIN)/python -m benchmarks.serving --prepare
 	$(BIN)/python -m benchmarks.endurance
+
+# Attacks: requests made from the service's own description, and pictures made to break decoders..
+fuzz: $(DEV_READY)
+	$(BIN)/python -m benchmarks.faults.schema
+	$(BIN)/python -m benchmarks.faults.pictures
+
+# An hour of everything at 70% of the peak. Needs a machine to itself.
+soak: $(DEV_READY)
+	$(BIN)/python -m benchmarks.soak
 
 # From pictures to an evaluated bundle: DATA is a directory in CelebA's layout. Takes hours on a CPU; a stopped run goes on.
 train: $(DEV_READY)

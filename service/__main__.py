@@ -9,7 +9,7 @@ import sys
 import uvicorn
 from pydantic import ValidationError
 
-from service import logs
+from service import connection, logs
 from service.app import create_app
 from service.bundle import BundleError
 from service.credentials import CredentialsError
@@ -40,13 +40,17 @@ def main() -> int:
     gc.freeze()
     # uvicorn drains on SIGTERM and then raises it again for whoever handled it before: a drain is a clean exit.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    rejected = app.state.service.metrics.rejected
     uvicorn.run(
         app,
+        http=connection.guarded(settings.client_timeout, lambda reason: rejected.labels(reason).inc()),
+        ws="none",
         host=settings.host,
         port=settings.port,
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=settings.keep_alive,
         timeout_graceful_shutdown=int(settings.request_timeout) + 1,
     )
     return 0

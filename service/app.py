@@ -7,12 +7,11 @@ import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from service import problems, studio, tracing
+from service import openapi, problems, studio, tracing
 from service.calls import CallMiddleware
 from service.context import Service
 from service.credentials import Credentials
@@ -21,9 +20,8 @@ from service.faces import FaceFinder
 from service.latents import LatentCache
 from service.metrics import Metrics
 from service.models import Models
-from service.routes import BUSY, PROBLEM_SCHEMA, router
+from service.routes import BUSY, router
 from service.runtime import OnnxRuntime, RuntimeFactory, RuntimeUnavailableError
-from service.schemas import ProblemResponse
 from service.settings import Settings
 from service.shortcut import Shortcut
 from service.tracing import Tracing
@@ -83,7 +81,7 @@ def create_app(
     )
     app.include_router(router)
     app.include_router(studio.router)
-    _describe_problems(app)
+    openapi.install(app)
     problems.install(app)
     # The last to be added is the outermost.
     app.add_middleware(Shortcut, routes=[route for route in router.routes if route.path in BUSY])
@@ -104,21 +102,6 @@ def _detector(settings: Settings) -> Detector | None:
     except (WeightsError, RuntimeUnavailableError) as exc:
         log.warning("faces cannot be found in photographs, only framed ones are accepted: %s", exc)
         return None
-
-
-def _describe_problems(app: FastAPI) -> None:
-    """Put the schema of problems into the OpenAPI document, where every error response refers to it."""
-    plain = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            schemas = plain().setdefault("components", {}).setdefault("schemas", {})
-            schema = ProblemResponse.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas.update(schema.pop("$defs", {}))
-            schemas[PROBLEM_SCHEMA] = schema
-        return app.openapi_schema
-
-    app.openapi = openapi
 
 
 def _default_registry() -> CollectorRegistry:

@@ -229,9 +229,13 @@ def load(directory: Path) -> Bundle:
             raise BundleError(directory / MANIFEST, f"files.{name}: must be a plain file name inside the bundle")
         if not path.is_file():
             raise BundleError(path, "is listed in the manifest and missing")
-        if path.stat().st_size != entry.bytes:
-            raise BundleError(path, f"has {path.stat().st_size} bytes; the manifest says {entry.bytes}")
-        if sha256_file(path) != entry.sha256:
+        try:
+            size, digest = path.stat().st_size, sha256_file(path)
+        except OSError as exc:
+            raise BundleError(path, "cannot be read") from exc
+        if size != entry.bytes:
+            raise BundleError(path, f"has {size} bytes; the manifest says {entry.bytes}")
+        if digest != entry.sha256:
             raise BundleError(path, "its sha256 differs from the manifest's; the file was changed or damaged")
     return Bundle(directory, manifest)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from service import alignment, weights
+from service import alignment, memory, weights
 from service.images import Box
 from service.runtime import require_onnxruntime
 
@@ -79,7 +79,8 @@ class Detector:
         # Whole strides; the mean colour, which is zero to the network, fills what is missing.
         batch = np.zeros((1, 3, *(32 * math.ceil(side / 32) for side in (height, width))), dtype=np.float32)
         batch[0, :, :height, :width] = (np.asarray(small)[:, :, ::-1] - _MEAN).transpose(2, 0, 1)
-        offsets, confidences, points = (part[0] for part in self._retinaface.run(None, {"input": batch}))
+        with memory.translated():
+            offsets, confidences, points = (part[0] for part in self._retinaface.run(None, {"input": batch}))
         rows = np.flatnonzero(confidences[:, 1] > _SCORE)
         anchors = _anchors(batch.shape[2], batch.shape[3])[rows]  # [M, 3]: centre and side
         centre, side = anchors[:, :2], anchors[:, 2:]
@@ -104,7 +105,8 @@ class Detector:
         crop = alignment.sample(image, matrix, _ONET_SIZE)
         # The network was trained on pictures with their axes exchanged.
         batch = ((crop.swapaxes(0, 1)[None] - np.float32(127.5)) / 128).astype(np.float32)
-        _, points, confidence = self._onet.run(None, {self._onet.get_inputs()[0].name: batch})
+        with memory.translated():
+            _, points, confidence = self._onet.run(None, {self._onet.get_inputs()[0].name: batch})
         if not any(face.score >= score and confidence[0, 1] >= second for score, second in _BELIEVED):
             return None
         if confidence[0, 1] < _ONET_SCORE:

@@ -142,6 +142,8 @@ def _opened(data: bytes, max_pixels: int, longest: int | None = None) -> tuple[I
         raise UnsupportedImageError(f"the data is not an image of an accepted format ({accepted})") from exc
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
         raise ImageTooLargeError(f"the image has too many pixels; at most {max_pixels} are accepted") from exc
+    except MemoryError:
+        raise
     except Exception as exc:  # a damaged header raises whatever the format's parser trips over
         raise BrokenImageError("the image's header cannot be read") from exc
     width, height = image.size
@@ -155,8 +157,12 @@ def _opened(data: bytes, max_pixels: int, longest: int | None = None) -> tuple[I
         if longest is not None and max(width, height) > longest:
             image.draft(None, (width * longest // max(width, height), height * longest // max(width, height)))
         image.load()
+    except MemoryError:
+        raise  # the machine's fault, not the picture's
     except Exception as exc:  # OSError, SyntaxError, struct.error, ... depending on the format and the damage
         raise BrokenImageError(f"the {image.format} image is truncated or corrupt") from exc
+    if image.mode == "P" and image.palette is None:
+        raise BrokenImageError(f"the {image.format} image has no palette for its colours")
     lying = image.size
     upright = _upright(image)
     return upright, (width, height) if upright.size == lying else (height, width)

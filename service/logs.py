@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+import warnings
 from collections.abc import Mapping
 from contextvars import ContextVar
 from functools import lru_cache
@@ -54,6 +55,8 @@ def configure(level: str, layout: str) -> None:
     handler.setFormatter(JsonFormatter() if layout == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.captureWarnings(True)
+    # What is wrong with a picture is for its sender. Python remembers each text it has shown, and these quote the file.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def access(method: str, path: str, status: int, facts: Mapping[str, Any]) -> None:

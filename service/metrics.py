@@ -66,7 +66,7 @@ class Metrics:
         self.build_info = Info("facet_build", "Version of the service.", registry=registry)
         self.model_info = Info("facet_model", "Loaded models.", ("model",), registry=registry)
         # A rate does not see a series begin: these exist from the start, so that the first of them already counts.
-        for reason in ("queue_full", "codecs_full", "body_too_large"):
+        for reason in ("queue_full", "codecs_full", "body_too_large", "slow_client", "head_too_large", "malformed"):
             self.rejected.labels(reason)
         for result in ("ok", "failed"):
             self.reloads.labels(result)

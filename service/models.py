@@ -17,9 +17,10 @@ import numpy as np
 
 from service import bundle as bundles
 from service import golden
-from service.batcher import Batch, Batcher, QueueFullError, RequestTooLargeError, buckets
+from service.batcher import Batch, Batcher, BatcherError, InferenceError, QueueFullError, RequestTooLargeError, buckets
 from service.bundle import Bundle, BundleError, Manifest
 from service.calls import Call
+from service.memory import Frugal
 from service.metrics import Metrics
 from service.problems import Problem
 from service.runtime import RuntimeFactory, RuntimeUnavailableError, warm
@@ -28,6 +29,7 @@ from service.vectors import Sampler
 
 Graph = Literal["encoder", "decoder"]
 log = logging.getLogger(__name__)
+_PROBE_SECONDS = 5.0
 
 
 def _yield_to_the_loop() -> None:
@@ -64,13 +66,18 @@ class Model:
             "ahead": 0 if on_device else 1,
             "padding": on_device,
         }
-        self.encoder = Batcher("encoder", self.runtime.encoder, self._executor, metrics, **limits)
-        self.decoder = Batcher("decoder", self.runtime.decoder, self._executor, metrics, **limits)
+        self._graphs = {
+            "encoder": Frugal("encoder", self.runtime.encoder, metrics),
+            "decoder": Frugal("decoder", self.runtime.decoder, metrics),
+        }
+        self.encoder = Batcher("encoder", self._graphs["encoder"], self._executor, metrics, **limits)
+        self.decoder = Batcher("decoder", self._graphs["decoder"], self._executor, metrics, **limits)
         self.sampler = Sampler(bundle.manifest.prior, bundle.manifest.attribute_groups)
         # What a picture's latents depend on, for whoever keeps them. The frame decides what of a face is encoded.
         graph = bundle.manifest.files["encoder.onnx"]
         self.encoder_identity = f"{bundle.identity} {graph.sha256} {bundle.manifest.frame.model_dump_json()}"
         self.closed = False
+        self._probing = False
         self._users = 0
         self._unused = asyncio.Event()
         self._unused.set()
@@ -87,6 +94,28 @@ class Model:
     def healthy(self) -> bool:
         """Whether both workers live."""
         return self.encoder.failure is None and self.decoder.failure is None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can take work: healthy, and not out of memory."""
+        return self.healthy and not self.closed and not any(graph.short for graph in self._graphs.values())
+
+    async def probe(self, seconds: float = _PROBE_SECONDS) -> None:
+        """Where a graph ran out of memory, try one image, so that `ready` tells whether it has it again."""
+        interfaces = bundles.graph_interfaces(
+            self.manifest.frame.image_size, self.manifest.latent_size, len(self.manifest.attributes)
+        )
+        for batcher in (self.encoder, self.decoder):
+            if not self._graphs[batcher.graph].short or self._probing:
+                continue
+            tensors = interfaces[f"{batcher.graph}.onnx"][0]
+            self._probing = True
+            try:
+                await batcher.submit({t.name: np.zeros((1, *t.shape[1:]), t.dtype) for t in tensors}, seconds)
+            except BatcherError:
+                continue  # it is still short of memory, or has no time for this
+            finally:
+                self._probing = False
 
     @contextmanager
     def in_use(self) -> Iterator[Model]:
@@ -112,6 +141,8 @@ class Model:
         return (await self._submit(self.decoder, {"latent": latent, "attributes": attributes}, call))["image"]
 
     async def _submit(self, batcher: Batcher, inputs: dict[str, np.ndarray], call: Call) -> dict[str, np.ndarray]:
+        graph = self._graphs[batcher.graph]
+        failures = graph.failures
         stage = call.stage("queue").begin()
         stage.attributes["graph"] = batcher.graph
 
@@ -128,6 +159,8 @@ class Model:
             raise  # it was never in the queue
         except BaseException as exc:  # whoever waited in vain is who a trace is read for
             stage.end(exc)
+            if isinstance(exc, InferenceError) and graph.failures > failures:
+                raise Problem(503, "there is not enough memory for this now", headers={"Retry-After": "1"}) from exc
             raise
         stage.attributes["batch.ids"] = [batch.number for batch in computed.batches]
         stage.end(seconds=computed.infer_seconds)
@@ -251,7 +284,7 @@ class Models:
     def _install(self, model: Model) -> None:
         name = model.manifest.name
         self._models[name] = model
-        self._metrics.model_ready.labels(name).set_function(lambda: float(model.healthy and not model.closed))
+        self._metrics.model_ready.labels(name).set_function(lambda: float(model.ready))
         described = {"device": model.runtime.device, "wanted_device": model.runtime.wanted_device}
         self._metrics.model_info.labels(name).info({"version": model.manifest.version} | described)
         log.info("loaded %s on %s with %d workers", model.identity, model.runtime.device, model.runtime.workers)

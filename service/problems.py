@@ -115,6 +115,8 @@ def translate(exc: Exception) -> Problem:
             return Problem(503, "the service is shutting down or reloading this model", headers={"Retry-After": "1"})
         case InferenceError():
             return Problem(500, "the model failed on this input")
+        case MemoryError():
+            return Problem(503, "there is not enough memory for this now", headers={"Retry-After": "1"})
         case HTTPException():
             return Problem(exc.status_code, str(exc.detail), headers=dict(exc.headers or {}))
         case _:

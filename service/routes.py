@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import http
 import random
 import secrets
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client.exposition import choose_encoder
 
-from service import answers, images, negotiation, provenance, sources, uploads, vectors
+from service import answers, images, negotiation, openapi, provenance, sources, uploads, vectors
 from service.answers import by_name, floats
 from service.bundle import BundleError
 from service.calls import Call
 from service.context import Service, Work
 from service.latents import Encoded
 from service.models import Model, unknown_model
-from service.problems import MEDIA_TYPE as PROBLEM_TYPE
 from service.problems import Problem, invalid
 from service.runtime import RuntimeUnavailableError
 from service.schemas import (
@@ -57,7 +55,6 @@ Current = Annotated[Call, Depends(_call)]
 router = APIRouter()
 # Their handlers take nothing but the request, so that `service.shortcut` can call them.
 BUSY = ("/v1/encode", "/v1/generate", "/v1/edit", "/v1/sweep")
-PROBLEM_SCHEMA = "ProblemResponse"
 
 
 def _parts(request: Request) -> tuple[Service, Call]:
@@ -65,14 +62,7 @@ def _parts(request: Request) -> tuple[Service, Call]:
     return request.app.state.service, request.state.call
 
 
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    content = {PROBLEM_TYPE: {"schema": {"$ref": f"#/components/schemas/{PROBLEM_SCHEMA}"}}}
-    return {status: {"description": http.HTTPStatus(status).phrase, "content": content} for status in statuses}
-
-
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-_IMAGE_TYPES = [kind for kind in negotiation.MEDIA_TYPES.values() if kind.startswith("image/")]
-_PICTURES = {negotiation.MEDIA_TYPES[kind]: _BINARY for kind in negotiation.PICTURE if kind != "json"}
+_PICTURES = {negotiation.MEDIA_TYPES[kind]: openapi.BINARY for kind in negotiation.PICTURE if kind != "json"}
 _PICTURE_RESPONSES = {200: {"model": PicturesResponse, "content": _PICTURES}}
 _SWEEP_OFFERS = {
     "strip": negotiation.PICTURE,
@@ -80,40 +70,15 @@ _SWEEP_OFFERS = {
     "animation": negotiation.ANIMATION,
 }
 _SWEEP_TYPES = {negotiation.MEDIA_TYPES[kind] for offers in _SWEEP_OFFERS.values() for kind in offers if kind != "json"}
-_SWEEP_RESPONSES = {200: {"model": PicturesResponse, "content": dict.fromkeys(sorted(_SWEEP_TYPES), _BINARY)}}
-_WORK_PROBLEMS = _problems(400, 404, 406, 413, 415, 422, 429, 500, 503, 504)
-
-
-def _body(schema: type, with_json: bool) -> dict[str, Any]:
-    """The OpenAPI description of an upload: a form, raw bytes with query parameters, or JSON."""
-    described = schema.model_json_schema(ref_template="#/components/schemas/{model}")
-    form = {**described, "properties": {uploads.IMAGE_FIELD: _BINARY["schema"], **described["properties"]}}
-    content: dict[str, Any] = {"multipart/form-data": {"schema": form}}
-    content |= dict.fromkeys([*_IMAGE_TYPES, "application/octet-stream"], _BINARY)
-    if with_json:
-        content["application/json"] = {"schema": described}
-    query = [
-        {
-            "name": name,
-            "in": "query",
-            "required": False,
-            "description": detail.get("description", ""),
-            "schema": {"type": "string"},
-        }
-        for name, detail in described["properties"].items()
-    ]
-    return {"requestBody": {"required": True, "content": content}, "parameters": query}
-
-
-def _json_body(schema: type) -> dict[str, Any]:
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema.model_json_schema()}}}}
+_SWEEP_RESPONSES = {200: {"model": PicturesResponse, "content": dict.fromkeys(sorted(_SWEEP_TYPES), openapi.BINARY)}}
+_WORK_PROBLEMS = openapi.problems(400, 404, 406, 413, 415, 422, 429, 500, 503, 504)
 
 
 @router.post(
     "/v1/encode",
     response_model=EncodeResponse,
     responses=_WORK_PROBLEMS,
-    openapi_extra=_body(EncodeRequest, with_json=False),
+    openapi_extra=openapi.upload_body(EncodeRequest),
     summary="What a face shows: latent and attributes",
 )
 async def encode(request: Request) -> JSONResponse:
@@ -144,7 +109,7 @@ async def encode(request: Request) -> JSONResponse:
     "/v1/generate",
     response_model=PicturesResponse,
     responses=_PICTURE_RESPONSES | _WORK_PROBLEMS,
-    openapi_extra=_json_body(GenerateRequest),
+    openapi_extra=openapi.json_body(GenerateRequest),
     summary="Faces from attributes",
 )
 async def generate(request: Request) -> Response:
@@ -173,7 +138,7 @@ async def generate(request: Request) -> Response:
     "/v1/edit",
     response_model=PicturesResponse,
     responses=_PICTURE_RESPONSES | _WORK_PROBLEMS,
-    openapi_extra=_body(EditRequest, with_json=True),
+    openapi_extra=openapi.upload_body(EditRequest, ("latent", "source_attributes")),
     summary="Change the attributes of a face",
 )
 async def edit(request: Request) -> Response:
@@ -203,7 +168,7 @@ async def edit(request: Request) -> Response:
     "/v1/sweep",
     response_model=PicturesResponse,
     responses=_SWEEP_RESPONSES | _WORK_PROBLEMS,
-    openapi_extra=_body(SweepRequest, with_json=True),
+    openapi_extra=openapi.upload_body(SweepRequest, ("seed",), ("latent", "source_attributes")),
     summary="An attribute changed gradually",
 )
 async def sweep_attribute(request: Request) -> Response:
@@ -248,8 +213,8 @@ async def _swept_face(work: Work, upload: uploads.Upload, asked: SweepRequest) -
 @router.post(
     "/v1/verify",
     response_model=VerifyResponse,
-    responses=_problems(400, 413, 415, 422, 429, 503, 504),
-    openapi_extra=_body(VerifyRequest, with_json=False),
+    responses=openapi.problems(400, 413, 415, 422, 429, 503, 504),
+    openapi_extra=openapi.upload_body(VerifyRequest),
     summary="What a picture says about its origin",
 )
 async def verify(request: Request, service: Shared, call: Current) -> JSONResponse:
@@ -271,20 +236,16 @@ def _source_attributes(work: Work, asked: EditRequest | SweepRequest) -> np.ndar
     )
 
 
-@router.get("/v1/models", response_model=ModelsResponse, responses=_problems(503), summary="Loaded models")
+@router.get("/v1/models", response_model=ModelsResponse, responses=openapi.problems(503), summary="Loaded models")
 async def list_models(service: Shared) -> ModelsResponse:
     return ModelsResponse(models=[_describe(service, model) for model in service.models.all()])
 
 
-@router.get("/v1/models/{name}", response_model=ModelResponse, responses=_problems(404, 422, 503), summary="One model")
-async def describe_model(name: str, service: Shared) -> ModelResponse:
-    return _describe(service, service.models.get(name))
-
-
+# Before the next one, whose name would take this path for its own.
 @router.post(
     "/v1/models/{name}:reload",
     response_model=ModelResponse,
-    responses=_problems(401, 403, 404, 409, 422, 503),
+    responses=openapi.problems(401, 403, 404, 409, 422, 503),
     summary="Load a bundle again, or a new one",
 )
 async def reload_model(name: str, request: Request, service: Shared, call: Current) -> ModelResponse:
@@ -298,6 +259,13 @@ async def reload_model(name: str, request: Request, service: Shared, call: Curre
         raise Problem(409, rule, [{"field": "model", "value": name[:80], "rule": str(exc)}]) from exc
     call.headers["X-Facet-Model"] = model.identity
     return _describe(service, model)
+
+
+@router.get(
+    "/v1/models/{name}", response_model=ModelResponse, responses=openapi.problems(404, 422, 503), summary="One model"
+)
+async def describe_model(name: str, service: Shared) -> ModelResponse:
+    return _describe(service, service.models.get(name))
 
 
 def _require_admin(request: Request, settings: Settings) -> None:
@@ -320,7 +288,10 @@ async def healthz(service: Shared) -> JSONResponse:
 
 @router.get("/readyz", response_model=HealthResponse, responses={503: {"model": HealthResponse}}, summary="Readiness")
 async def readyz(service: Shared) -> JSONResponse:
-    ready = service.ready and all(model.healthy for model in service.models.all())
+    models = service.models.all()
+    for model in models:
+        await model.probe()
+    ready = service.ready and all(model.ready for model in models)
     return JSONResponse(HealthResponse(status="ok" if ready else "not ready").model_dump(), 200 if ready else 503)
 
 

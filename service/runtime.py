@@ -9,8 +9,9 @@ from typing import Protocol
 
 import numpy as np
 
-from service import cores
+from service import cores, memory
 from service.bundle import GRAPHS, Bundle, BundleError, Manifest, graph_interfaces
+from service.memory import OutOfMemory
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,8 @@ class OnnxRuntime:
     @staticmethod
     def _run(session, inputs: Arrays) -> Arrays:
         names = [output.name for output in session.get_outputs()]
-        return dict(zip(names, session.run(names, inputs), strict=True))
+        with memory.translated():
+            return dict(zip(names, session.run(names, inputs), strict=True))
 
     def _choose_device(self, wanted: str) -> str:
         offered = "CUDAExecutionProvider" in self._onnxruntime.get_available_providers()
@@ -117,6 +119,8 @@ class OnnxRuntime:
         try:
             session = self._onnxruntime.InferenceSession(str(bundle.path(name)), options, providers=providers)
         except Exception as exc:  # onnxruntime raises its own types, which are not public
+            if memory.is_exhaustion(exc):
+                raise RuntimeUnavailableError(f"{bundle.path(name)}: there is not enough memory to load it") from exc
             raise BundleError(bundle.path(name), "onnxruntime cannot load this graph") from exc
         _check_interface(bundle, name, session)
         return session
@@ -137,12 +141,19 @@ def _check_interface(bundle: Bundle, name: str, session) -> None:
 
 
 def warm(runtime: Runtime, manifest: Manifest, sizes: list[int]) -> None:
-    """Run every batch size once, the largest first, so that no request pays for a first time."""
+    """Run every batch size once, the largest first, so that no request pays for a first time.
+
+    Raises RuntimeUnavailableError where there is not enough memory for it.
+    """
     dtypes = {"uint8": np.uint8, "float32": np.float32}
     interfaces = graph_interfaces(manifest.frame.image_size, manifest.latent_size, len(manifest.attributes))
     for name, run in (("encoder.onnx", runtime.encoder), ("decoder.onnx", runtime.decoder)):
         for size in sorted(sizes, reverse=True):
-            run({t.name: np.zeros((size, *t.shape[1:]), dtypes[t.dtype]) for t in interfaces[name][0]})
+            try:
+                run({t.name: np.zeros((size, *t.shape[1:]), dtypes[t.dtype]) for t in interfaces[name][0]})
+            except OutOfMemory as exc:
+                rule = f"{name} has not enough memory for {size} images at once; lower FACET_MAX_BATCH"
+                raise RuntimeUnavailableError(f"{manifest.name}: {rule}") from exc
 
 
 @dataclass

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
 MAX_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exact
 # Spread of generated faces: below 1 they differ less than real ones, and fewer are odd.
 TEMPERATURE = 0.7
+# -1 absent, +1 present; a little beyond is an exaggeration that decoders still draw.
+LEVEL_LIMIT = 2.0
+LATENT_LIMIT = 1e3
 
 
 def _from_text(value: Any) -> Any:
@@ -42,9 +45,11 @@ def _attribute_form(value: Any) -> str:
 # Tags of the two forms; they show up in the locations of pydantic's errors, from where `problems` removes them.
 ATTRIBUTE_FORMS = ("by-name", "vector")
 Number = Annotated[float, Field(strict=True)]
+# Checked where the model is known, for errors that name the attribute; here for whoever reads the document.
+Level = Annotated[Number, Field(json_schema_extra={"minimum": -LEVEL_LIMIT, "maximum": LEVEL_LIMIT})]
 Attributes = Annotated[
-    Annotated[dict[str, Number | None], Tag(ATTRIBUTE_FORMS[0])]
-    | Annotated[list[Number | None], Tag(ATTRIBUTE_FORMS[1])],
+    Annotated[dict[str, Level | None], Tag(ATTRIBUTE_FORMS[0])]
+    | Annotated[list[Level | None], Tag(ATTRIBUTE_FORMS[1])],
     Discriminator(_attribute_form),
     BeforeValidator(_from_text),
     Field(
@@ -53,14 +58,28 @@ Attributes = Annotated[
         examples=[{"Smiling": 1, "Eyeglasses": -1}],
     ),
 ]
-Names = Annotated[list[str], BeforeValidator(_names)]
-Vector = Annotated[list[Number], BeforeValidator(_from_text)]
+Names = Annotated[
+    list[str],
+    BeforeValidator(_names),
+    Field(min_length=1, max_length=2),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 2},
+            ]
+        }
+    ),
+]
+Coordinate = Annotated[Number, Field(json_schema_extra={"minimum": -LATENT_LIMIT, "maximum": LATENT_LIMIT})]
+Vector = Annotated[list[Coordinate], BeforeValidator(_from_text)]
 Vectors = Annotated[list[Vector], BeforeValidator(_from_text)]
 Scalar = Annotated[float, BeforeValidator(_not_boolean), Field(allow_inf_nan=False)]
 Integer = Annotated[int, BeforeValidator(_not_boolean)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED), BeforeValidator(_not_boolean)]
 
 
-FaceChoice = Annotated[Integer, Field(ge=0)] | Literal["all"]
+FaceChoice = Annotated[int, Field(ge=0), BeforeValidator(_not_boolean)] | Literal["all"]
 
 
 class _Request(BaseModel):
@@ -96,12 +115,12 @@ class GenerateRequest(_Pictures):
 
     attributes: Attributes = Field(default_factory=dict)
     count: Integer = Field(default=1, ge=1, description="number of faces")
-    seed: Integer | None = Field(default=None, ge=0, le=MAX_SEED, description="the same seed gives the same faces")
+    seed: Seed | None = Field(default=None, description="the same seed gives the same faces")
     temperature: Scalar = Field(
         default=TEMPERATURE, ge=0, le=2, description="spread of the faces; 0 gives the mean face"
     )
-    latents: Vectors | None = Field(
-        default=None, min_length=1, description="explicit latents instead of drawn ones; sets the count"
+    latents: Annotated[Vectors, Field(min_length=1)] | None = Field(
+        default=None, description="explicit latents instead of drawn ones; sets the count"
     )
 
 
@@ -126,7 +145,7 @@ class EditRequest(_Pictures, _FromPicture):
 class SweepRequest(_Pictures, _FromPicture):
     """Parameters of sweep; the face is a picture's, a latent's, or one drawn from `seed` and `attributes`."""
 
-    attribute: Names = Field(min_length=1, max_length=2, description="one attribute, or two for a grid")
+    attribute: Names = Field(description="one attribute, or two for a grid")
     target: Scalar = Field(default=1.0, ge=-2, le=2, description="the attribute's value at t = 1")
     start: Scalar = Field(default=0.0, ge=-2, le=2, description="the first t; 0 is the face as it is")
     stop: Scalar = Field(default=1.0, ge=-2, le=2, description="the last t")
@@ -145,7 +164,7 @@ class SweepRequest(_Pictures, _FromPicture):
         default=None,
         description="what the face shows before; estimated from a picture if left out, required with a latent",
     )
-    seed: Integer | None = Field(default=None, ge=0, le=MAX_SEED, description="a generated face, without a picture")
+    seed: Seed | None = Field(default=None, description="a generated face, without a picture")
     attributes: Attributes = Field(default_factory=dict, description="of the generated face; the rest is drawn")
 
 

@@ -49,6 +49,14 @@ class Settings(BaseSettings):
     request_timeout: float = Field(
         default=30.0, gt=0, description="seconds until a request gets 504; `X-Request-Timeout` may ask for less"
     )
+    client_timeout: float = Field(
+        default=15.0,
+        gt=0,
+        description="seconds that a client has for the head of a request, and in which it must go on reading an answer",
+    )
+    keep_alive: float = Field(
+        default=5.0, gt=0, description="seconds that an idle connection stays open; behind a proxy, more than its own"
+    )
     watch_seconds: float = Field(
         default=0.0, ge=0, description="how often to look for new and changed bundles and reload them; 0: never"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -11,6 +12,8 @@ from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 
 from service.problems import Problem, invalid
+
+log = logging.getLogger(__name__)
 
 IMAGE_FIELD = "image"
 # JSON is parsed on the event loop; 64 latents take some 200 kB.
@@ -45,7 +48,7 @@ async def read(request: Request) -> Upload:
     """Read the body by its content type, and the query string.
 
     A parameter may stand in the query or in the body, not in both. Raises Problem 400 for a malformed body, 415 for a
-    content type that is not accepted, 422 for a parameter given twice.
+    content type that is not accepted, 422 for a parameter given twice, 503 where a large form finds no room on disk.
     """
     query = _once(request.query_params.multi_items())
     kind = _content_type(request)
@@ -84,6 +87,14 @@ def _wrong_type(kind: str, accepted: str) -> Problem:
 
 
 async def _read_form(request: Request) -> Upload:
+    try:
+        return await _parsed_form(request)
+    except OSError as exc:  # from the temporary file that a large part passes through
+        log.error("an upload found no room: %s", exc)
+        raise Problem(503, "there is no room for this upload now", headers={"Retry-After": "1"}) from exc
+
+
+async def _parsed_form(request: Request) -> Upload:
     # Starlette turns a malformed form into a 400 that says what is wrong with it.
     async with request.form(max_files=4, max_fields=50) as form:
         image: bytes | None = None

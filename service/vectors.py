@@ -12,11 +12,8 @@ import numpy as np
 
 from service.bundle import Manifest, SamplingPrior
 from service.problems import invalid
-from service.schemas import TEMPERATURE
+from service.schemas import LATENT_LIMIT, LEVEL_LIMIT, TEMPERATURE
 
-# -1 absent, +1 present; a little beyond is an exaggeration that decoders still draw.
-LIMIT = 2.0
-_LATENT_LIMIT = 1e3
 _KEPT_CONDITIONINGS = 256
 
 AttributeValues = Mapping[str, float | None] | Sequence[float | None]
@@ -41,7 +38,7 @@ def attribute_vector(
     vector = np.full(len(names), np.nan, dtype=np.float32)
     for name, value in given.items():
         if value is not None:
-            vector[names.index(name)] = _within(value, f"{field}.{name}", LIMIT)
+            vector[names.index(name)] = _within(value, f"{field}.{name}", LEVEL_LIMIT)
     if exclusive:
         _refuse_contradictions(vector, manifest, field)
     return vector
@@ -100,7 +97,7 @@ def swept(shown: np.ndarray, attribute: str, target: float, strengths: np.ndarra
     Nothing goes beyond what decoders draw. Raises a 422 Problem for an unknown attribute.
     """
     aim = edit_target(attribute_vector({attribute: target}, manifest, "attribute"), manifest)
-    return np.stack([edited(shown, aim, strength) for strength in strengths]).clip(-LIMIT, LIMIT)
+    return np.stack([edited(shown, aim, strength) for strength in strengths]).clip(-LEVEL_LIMIT, LEVEL_LIMIT)
 
 
 def latent_matrix(latents: Sequence[Sequence[float]], manifest: Manifest, fields: Sequence[str]) -> np.ndarray:
@@ -113,7 +110,7 @@ def latent_matrix(latents: Sequence[Sequence[float]], manifest: Manifest, fields
             rule = f"must have {manifest.latent_size} values for this model"
             raise invalid(fields[row], f"{len(latent)} values", rule)
         for place, value in enumerate(latent):
-            _within(value, f"{fields[row]}.{place}", _LATENT_LIMIT)
+            _within(value, f"{fields[row]}.{place}", LATENT_LIMIT)
     return np.asarray(latents, dtype=np.float32)
 
 

@@ -189,3 +189,12 @@ def refused(directory: Path, *words: str) -> None:
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+def test_a_file_that_cannot_be_read_is_refused_by_name(bundle_directory: Path, monkeypatch: pytest.MonkeyPatch):
+    def fails(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(bundle, "sha256_file", fails)
+    with pytest.raises(BundleError, match=r"encoder\.onnx: cannot be read"):
+        bundle.load(bundle_directory)

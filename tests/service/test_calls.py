@@ -117,9 +117,9 @@ def test_an_error_nobody_caught_is_a_500_that_gives_nothing_away(metrics: Metric
     assert "errors" not in body
 
 
-def test_an_error_nobody_caught_is_logged_with_its_request_id(metrics: Metrics, caplog: pytest.LogCaptureFixture):
+def test_an_error_nobody_caught_is_logged_with_its_request_id(metrics: Metrics, caplog, monkeypatch):
     lines: list[str] = []
-    caplog.handler.emit = lambda record: lines.append(logs.JsonFormatter().format(record))
+    monkeypatch.setattr(caplog.handler, "emit", lambda record: lines.append(logs.JsonFormatter().format(record)))
     client_of(failing(RuntimeError("swordfish")), metrics).get("/", headers={"X-Request-ID": "id-9"})
     (line,) = [line for line in map(json.loads, lines) if line["logger"] == "service.problems"]
     assert line["request_id"] == "id-9"

@@ -340,3 +340,25 @@ def test_a_preview_of_any_other_picture_is_the_picture(kind, longest):
     noise(50, 40).save(buffer, kind)
     preview, size = images.decode_preview(buffer.getvalue(), 10**6, longest)
     assert size == preview.size == (50, 40)
+
+
+def test_a_palette_picture_without_its_palette_is_broken():
+    data = encoded(Image.new("RGB", (8, 8), "red").quantize(4), "PNG", transparency=0)
+    start = data.index(b"PLTE") - 4
+    (length,) = struct.unpack_from(">I", data, start)
+    without = data[:start] + data[start + 12 + length :]
+    for decode in (images.decode, images.decode_photo):
+        with pytest.raises(BrokenImageError, match="palette"):
+            decode(without, 100)
+
+
+@pytest.mark.parametrize("step", ["open", "load"])
+def test_a_machine_without_memory_is_not_the_pictures_fault(monkeypatch: pytest.MonkeyPatch, step: str):
+    def fails(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    data = encoded(Image.new("RGB", (8, 8)), "PNG")
+    target = "PIL.Image.open" if step == "open" else "PIL.ImageFile.ImageFile.load"
+    monkeypatch.setattr(target, fails)
+    with pytest.raises(MemoryError):
+        images.decode(data, 100)

@@ -217,6 +217,7 @@ logs.configure("info", {layout!r})
 logging.getLogger("uvicorn.error").info("Started")
 logging.getLogger("uvicorn.error").debug("not this")
 warnings.warn("careful")
+warnings.warn_explicit("Corrupt EXIF data. Skipping tag 7", UserWarning, "x.py", 1, module="PIL.TiffImagePlugin")
 """
 
 
@@ -230,7 +231,7 @@ def configured(layout: str) -> list[str]:
     return done.stderr.splitlines()
 
 
-def test_the_server_and_warnings_of_python_write_the_same_lines():
+def test_the_server_and_warnings_of_python_write_the_same_lines_and_broken_pictures_none():
     started, warned = (json.loads(line) for line in configured("json"))
     assert (started["logger"], started["message"]) == ("uvicorn.error", "Started")
     assert (warned["logger"], warned["level"]) == ("py.warnings", "warning")

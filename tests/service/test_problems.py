@@ -61,6 +61,13 @@ def test_headers_of_an_http_exception_are_kept():
     assert problems.translate(HTTPException(405, headers={"Allow": "GET"})).headers == {"Allow": "GET"}
 
 
+def test_memory_that_is_short_is_503_and_may_be_tried_again():
+    found = problems.translate(MemoryError("Unable to allocate 3 GiB for an array"))
+    assert found.status == 503
+    assert found.headers["Retry-After"]
+    assert "GiB" not in found.detail
+
+
 def test_invalid_names_field_value_and_rule():
     found = problems.invalid("count", 99, "at most 64")
     assert found.status == 422

@@ -175,3 +175,13 @@ def test_parameters_are_checked_against_a_schema():
     assert Upload(None, {"size": "3"}).parameters(Wanted).size == 3
     with pytest.raises(ValidationError):
         Upload(None, {"siez": "3"}).parameters(Wanted)
+
+
+def test_a_form_that_finds_no_room_on_disk_is_503(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(uploads.log, "error", lambda *_: None)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(Problem) as caught:
+        read(*form([image(bytes(2_000_000))]))
+    assert caught.value.status == 503
+    assert caught.value.headers["Retry-After"]
+    assert read(*form([image(bytes(500_000))])).image == bytes(500_000)  # small ones need no disk

@@ -1,0 +1,229 @@
+"""python -m benchmarks.soak: an hour of everything at 70% of the peak, and whether anything grows.
+
+Generated faces, edits, encodings, sweeps, broken pictures and clients that hang up, at a fixed rate, open-loop. Once a
+minute the service's memory, descriptors and threads and the latencies of that minute are recorded. What grows is found
+by a Theil-Sen slope over the minutes after the first tenth, which outliers do not move. The results go to
+benchmarks/results/soak.{json,md}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import itertools
+import json
+import os
+import platform
+import random
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from benchmarks.dialects import Bytes
+from benchmarks.faults.mutations import mutated
+from benchmarks.load import Outcome, Request, flood, press
+from benchmarks.serving import ROOT, portrait, running, servers, workloads
+
+_SHARE = 0.7
+_PEAK_SECONDS = 10.0
+_PICTURES = 64
+_SETTLING_SECONDS = 1.0  # until the service has noticed that a minute's clients are gone
+_LEAVING_EVERY = 20  # one client in so many hangs up before its answer
+# What may be called flat: over the whole run, of the level that the first minutes settled at.
+_MOST_GROWTH = {"memory_megabytes": 0.05, "descriptors": 0.1, "threads": 0.1, "p99": 0.25}
+
+
+@dataclass(frozen=True)
+class Minute:
+    """What one minute showed. Latencies in milliseconds, of answers with 200."""
+
+    memory_megabytes: float
+    descriptors: int
+    threads: int
+    p50: float
+    p99: float
+    statuses: dict[int, int]
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Of one quantity: its level, how much it grew over the whole run by its slope, and how much it may."""
+
+    level: float
+    grown: float
+    most: float
+
+    @property
+    def flat(self) -> bool:
+        return self.grown <= self.most * self.level
+
+
+def slope(values: Sequence[float]) -> float:
+    """The median of the slopes between all pairs (Theil 1950, Sen 1968), per step; 0 for fewer than two."""
+    pairs = [(b - a) / (j - i) for (i, a), (j, b) in itertools.combinations(enumerate(values), 2)]
+    return statistics.median(pairs) if pairs else 0.0
+
+
+def growth(minutes: Sequence[Minute]) -> dict[str, Growth]:
+    """How each quantity changed over the minutes, without the first tenth, in which memory settles."""
+    settled = minutes[len(minutes) // 10 :]
+    found = {}
+    for name, most in _MOST_GROWTH.items():
+        values = [float(getattr(minute, name)) for minute in settled]
+        found[name] = Growth(statistics.median(values), slope(values) * (len(values) - 1), most)
+    return found
+
+
+def mixed(bundle: Path) -> list[Request]:
+    """All kinds of requests in turn: faces, edits, encodings, sweeps, and pictures that are broken."""
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    pictures = [portrait(seed, *manifest["frame"]["aligned_size"]) for seed in range(_PICTURES)]
+    found = workloads(Bytes(), manifest, pictures)
+    encoded = [Request.post("/v1/encode", "image/jpeg", picture) for picture in pictures]
+    swept = [
+        Request.post("/v1/sweep?attribute=Smiling&steps=3&size=64", "image/jpeg", picture, images=3)
+        for picture in pictures
+    ]
+    # Not the bombs: they take a core for a second each, and then the rate is not that of the mixture.
+    broken = [
+        Request.post("/v1/edit?attributes=%7B%22Smiling%22%3A1%7D", "application/octet-stream", data)
+        for name, data in mutated(0, 10 * _PICTURES)
+        if not name.endswith("bomb")
+    ][:_PICTURES]
+    return [
+        request for row in zip(found["generate"], found["edit"], encoded, swept, broken, strict=True) for request in row
+    ]
+
+
+async def leave(port: int, requests: Iterator[Request], rate: float, seconds: float, rng: random.Random) -> None:
+    """Clients, `rate` a second, that hang up at some moment before their answer; some with half a request sent."""
+
+    async def one(payload: bytes) -> None:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(payload if rng.random() < 0.8 else payload[: rng.randrange(len(payload))])
+            await asyncio.sleep(rng.uniform(0, 0.2))
+            writer.transport.abort()
+        except OSError:
+            pass  # it left before it had come
+
+    end, under_way = time.monotonic() + seconds, set()
+    while time.monotonic() < end:
+        task = asyncio.create_task(one(next(requests).payload))
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+        await asyncio.sleep(1 / rate)
+    await asyncio.gather(*under_way)
+
+
+async def minute(port: int, requests: list[Request], rate: float, seconds: float, number: int) -> Outcome:
+    """`seconds` of the mixture at `rate` requests a second, some of which are given up."""
+    start = number * 7 % len(requests)
+    turned = requests[start:] + requests[:start]
+    leaving = rate / _LEAVING_EVERY
+    (outcome, _), _ = await asyncio.gather(
+        flood(port, turned, rate - leaving, seconds),
+        leave(port, itertools.cycle(turned), leaving, seconds, random.Random(number)),
+    )
+    return outcome
+
+
+def soak(bundle: Path, minutes: int, share: float, seconds: float) -> tuple[float, list[Minute]]:
+    """The peak in requests a second, and what each minute of `seconds` at that share of it showed."""
+    requests, found = mixed(bundle), []
+    facet = servers()["facet"]
+    # A client that takes a connection out of its pool just when the server gives it up is no fault of the server's.
+    environment = facet.environment | {"FACET_KEEP_ALIVE": str(2 * seconds)}
+    with running(dataclasses.replace(facet, environment=environment), bundle) as (port, process):
+        peak = sum(asyncio.run(press(port, requests, 32, _PEAK_SECONDS, 5.0)).statuses.values()) / _PEAK_SECONDS
+        for number in range(minutes):
+            outcome = asyncio.run(minute(port, requests, share * peak, seconds, number))
+            time.sleep(_SETTLING_SECONDS)
+            found.append(_sample(process, outcome))
+            print(f"minute {number + 1}: {found[-1]}", flush=True)
+    return peak, found
+
+
+def _sample(process: psutil.Process, outcome: Outcome) -> Minute:
+    return Minute(
+        memory_megabytes=process.memory_info().rss / 1e6,
+        descriptors=process.num_fds(),
+        threads=process.num_threads(),
+        p50=outcome.percentile(50),
+        p99=outcome.percentile(99),
+        statuses=dict(sorted(outcome.statuses.items())),
+    )
+
+
+def faults(minutes: Sequence[Minute]) -> int:
+    """Answers with 5xx, and none at all, of clients that stayed."""
+    return sum(count for each in minutes for status, count in each.statuses.items() if status == 0 or status >= 500)
+
+
+def report(peak: float, share: float, minutes: Sequence[Minute], facts: str) -> str:
+    """The results as Markdown."""
+    total: dict[int, int] = {}
+    for each in minutes:
+        for status, count in each.statuses.items():
+            total[status] = total.get(status, 0) + count
+    lines = [
+        "# Soak",
+        "",
+        f"- {facts}; load generator and service on the same cores.",
+        f"- The peak of this mixture: {peak:.0f} requests/s; asked for: {share:.0%} of it.",
+        f"- Answers by status: {', '.join(f'{status}: {count}' for status, count in sorted(total.items()))}.",
+        f"- Faults (5xx, or no answer): {faults(minutes)}.",
+        "",
+        "| | level | grown over the run | allowed | |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {name} | {found.level:.4g} | {found.grown:+.3g} | {found.most * found.level:.3g} "
+        f"| {'flat' if found.flat else 'GROWS'} |"
+        for name, found in growth(minutes).items()
+    ]
+    lines += ["", "| minute | memory MB | descriptors | threads | p50 ms | p99 ms |", "|---|---|---|---|---|---|"]
+    lines += [
+        f"| {n} | {m.memory_megabytes:.0f} | {m.descriptors} | {m.threads} | {m.p50:.1f} | {m.p99:.1f} |"
+        for n, m in enumerate(minutes, 1)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Run it and write benchmarks/results/soak.{json,md}; status 1 if anything grew or failed."""
+    arguments = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
+    arguments.add_argument("--bundle", type=Path, default=ROOT / "bundles" / "celeba64")
+    arguments.add_argument("--minutes", type=int, default=60)
+    arguments.add_argument("--seconds", type=float, default=60.0, help="of a minute; less for a trial")
+    arguments.add_argument("--share", type=float, default=_SHARE, help="of the peak")
+    arguments.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+    asked = arguments.parse_args()
+    peak, minutes = soak(asked.bundle.resolve(), asked.minutes, asked.share, asked.seconds)
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    text = report(peak, asked.share, minutes, f"{machine}; bundle {asked.bundle.name}")
+    print(text)
+    found = growth(minutes)
+    facts = {
+        "machine": machine,
+        "peak_requests_per_second": peak,
+        "share": asked.share,
+        "seconds": asked.seconds,
+        "growth": {name: asdict(each) for name, each in found.items()},
+        "faults": faults(minutes),
+        "minutes": [asdict(each) for each in minutes],
+    }
+    asked.out.mkdir(parents=True, exist_ok=True)
+    (asked.out / "soak.json").write_text(json.dumps(facts, indent=1) + "\n")
+    (asked.out / "soak.md").write_text(text)
+    return 0 if not faults(minutes) and all(each.flat for each in found.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

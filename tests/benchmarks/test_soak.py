@@ -1,0 +1,53 @@
+"""Growth is told from noise, by slopes that outliers do not move."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from benchmarks import soak
+from benchmarks.soak import Minute
+
+
+def minutes(memory: list[float], p99: float = 100.0, statuses: dict[int, int] | None = None) -> list[Minute]:
+    return [Minute(m, 20, 12, 10.0, p99, statuses or {200: 500, 400: 100}) for m in memory]
+
+
+def noisy(level: float, step: float, count: int = 60) -> list[float]:
+    rng = random.Random(0)
+    return [level + step * n + rng.uniform(-5, 5) for n in range(count)]
+
+
+def test_the_slope_is_that_of_the_line_and_outliers_do_not_move_it():
+    values = [3.0 * n for n in range(30)]
+    assert soak.slope(values) == pytest.approx(3)
+    values[7] = 1e6
+    assert soak.slope(values) == pytest.approx(3)
+    assert soak.slope([1.0]) == 0
+
+
+def test_a_leak_is_found_and_noise_is_not():
+    assert soak.growth(minutes(noisy(400, 0)))["memory_megabytes"].flat
+    leaking = soak.growth(minutes(noisy(400, 1)))["memory_megabytes"]
+    assert not leaking.flat
+    assert leaking.grown == pytest.approx(53, rel=0.1)  # a megabyte a minute
+
+
+def test_memory_that_settles_first_is_no_leak():
+    assert soak.growth(minutes([200, 300, 350, 380, 390, 400, *noisy(400, 0, 54)]))["memory_megabytes"].flat
+
+
+def test_what_shrinks_is_flat():
+    assert soak.growth(minutes(noisy(400, -1)))["memory_megabytes"].flat
+
+
+def test_faults_are_what_clients_that_stayed_did_not_get():
+    assert soak.faults(minutes([1.0, 1.0], statuses={0: 1, 200: 5, 422: 3, 429: 2, 503: 4})) == 10
+
+
+def test_the_report_says_what_grows():
+    told = soak.report(100.0, 0.7, minutes(noisy(400, 1)), "a machine")
+    assert "| memory_megabytes |" in told
+    assert told.count("GROWS") == 1
+    assert told.count("flat") == 3

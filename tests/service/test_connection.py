@@ -1,0 +1,242 @@
+"""Clients that dribble, lie and do not read, against a real server on a socket."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+import uvicorn
+
+from service import connection
+from service.connection import MAX_HEAD_BYTES
+from tests.service.fakes import PATIENCE
+
+SHORT = 0.3  # seconds that the server bears with a client
+LARGE = 8_000_000  # bytes, more than the kernel keeps for a reader
+COMPLETE = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class Server:
+    """Answers / with two bytes, /large with many, and /refuse without reading the body."""
+
+    def __init__(self, patience: float = SHORT) -> None:
+        self.refused: Counter[str] = Counter()
+        self.protocols: list[connection.GuardedProtocol] = []
+        make = connection.guarded(patience, lambda reason: self.refused.update([reason]))
+
+        def remembered(*args, **kwargs) -> connection.GuardedProtocol:
+            self.protocols.append(make(*args, **kwargs))
+            return self.protocols[-1]
+
+        config = uvicorn.Config(
+            self.app,
+            interface="asgi3",
+            port=0,
+            http=remembered,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            timeout_keep_alive=0.1,
+        )
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run, daemon=True)
+        self.thread.start()
+        self.until(lambda: self.server.started)
+        self.port = self.server.servers[0].sockets[0].getsockname()[1]
+
+    async def app(self, scope, receive, send) -> None:
+        if scope["path"] != "/refuse":
+            while (await receive()).get("more_body"):
+                pass
+        body = bytes(LARGE) if scope["path"] == "/large" else b"ok"
+        headers = [(b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    @property
+    def open(self) -> int:
+        return len(self.server.server_state.connections)
+
+    def until(self, true: Callable[[], bool]) -> None:
+        end = time.monotonic() + PATIENCE
+        while not true():
+            assert time.monotonic() < end, "it never came true"
+            time.sleep(0.01)
+
+    def connect(self) -> socket.socket:
+        # A small window, so that what is not read stays with the server.
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(PATIENCE)
+        client.connect(("127.0.0.1", self.port))
+        return client
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self.thread.join(PATIENCE)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.stop()
+
+
+def rest(client: socket.socket) -> bytes:
+    """What the server sends until it closes."""
+    received = b""
+    while part := client.recv(65536):
+        received += part
+    return received
+
+
+def dribble(client: socket.socket, data: bytes) -> None:
+    """Send a byte at a time until the server has had enough."""
+    end = time.monotonic() + PATIENCE
+    for place in range(len(data)):
+        try:
+            client.send(data[place : place + 1])
+        except OSError:
+            return
+        assert time.monotonic() < end, "the server bears with it for ever"
+        time.sleep(SHORT / 10)
+
+
+def problem(answer: bytes, status: int) -> None:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status), answer[:200]
+    assert b"content-type: application/problem+json" in head
+    assert b"connection: close" in head
+    told = json.loads(body)
+    assert told["status"] == status
+    assert f"x-request-id: {told['request_id']}".encode() in head
+
+
+def test_a_connection_that_says_nothing_is_closed(server: Server):
+    with server.connect() as client:
+        assert rest(client) == b""
+    assert not server.refused
+
+
+def test_a_head_that_dribbles_gets_408(server: Server):
+    with server.connect() as client:
+        threading.Thread(target=dribble, args=(client, COMPLETE[:-1] + b"X: y\r\n" * 1000), daemon=True).start()
+        problem(rest(client), 408)
+    assert server.refused == {"slow_client": 1}
+
+
+def test_line_ends_before_a_request_are_no_way_to_stay(server: Server):
+    with server.connect() as client:
+        client.sendall(COMPLETE)
+        assert client.recv(1000).endswith(b"ok")
+        threading.Thread(target=dribble, args=(client, b"\r\n" * 1000), daemon=True).start()
+        assert rest(client) == b""
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * MAX_HEAD_BYTES,
+        b"GET / HTTP/1.1\r\nX: " + b"y" * 10 * MAX_HEAD_BYTES,
+        b"GET /" + b"y" * 10 * MAX_HEAD_BYTES,
+    ],
+    ids=["many headers", "a long header", "a long path"],
+)
+def test_a_head_without_end_gets_431(head: bytes):
+    server = Server(PATIENCE)
+    with server.connect() as client:
+        for start in range(0, len(head), 8192):
+            try:
+                client.sendall(head[start : start + 8192])
+            except OSError:
+                break
+        with contextlib.suppress(ConnectionResetError):  # it was closed with more of the head on its way
+            problem(rest(client), 431)
+    server.until(lambda: server.refused == {"head_too_large": 1})
+    server.stop()
+
+
+def test_what_is_not_http_gets_a_problem(server: Server):
+    with server.connect() as client:
+        client.sendall(b"\x16\x03\x01 this is TLS\r\n\r\n")
+        problem(rest(client), 400)
+    assert server.refused == {"malformed": 1}
+
+
+def test_nonsense_behind_a_request_is_not_answered_in_its_place(server: Server):
+    with server.connect() as client:
+        client.sendall(COMPLETE + b"nonsense\r\n\r\n")
+        assert b"HTTP/1.1 400" not in rest(client)
+    server.until(lambda: server.refused == {"malformed": 1})
+
+
+def test_a_body_that_nobody_reads_any_more_ends(server: Server):
+    with server.connect() as client:
+        client.sendall(b"POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+        assert client.recv(1000).endswith(b"ok")
+        dribble(client, bytes(100_000))
+    assert server.refused == {"slow_client": 1}
+
+
+def test_a_reader_that_does_not_read_is_given_up(server: Server):
+    with server.connect() as client:
+        client.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        server.until(lambda: server.refused == {"slow_client": 1})
+        server.until(lambda: server.open == 0)
+
+
+def test_a_reader_that_goes_on_reading_gets_all_of_it(server: Server):
+    with server.connect() as client:
+        client.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        received = 0
+        while part := client.recv(200_000):
+            received += len(part)
+            time.sleep(SHORT / 600)  # several times the patience, altogether
+    assert received > LARGE
+    assert not server.refused
+
+
+def test_one_connection_carries_many_requests_and_several_at_once(server: Server):
+    with server.connect() as client:
+        for _ in range(3):
+            client.sendall(COMPLETE)
+            assert client.recv(1000).endswith(b"ok")
+            time.sleep(SHORT / 5)
+        client.sendall(COMPLETE * 3)
+        server.until(lambda: server.open == 1)
+        assert rest(client).count(b"HTTP/1.1 200 OK") == 3
+    assert not server.refused
+
+
+def test_an_upgrade_that_is_not_offered_is_ignored(server: Server):
+    with server.connect() as client:
+        client.sendall(
+            b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+        )
+        assert client.recv(1000).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_a_server_that_stops_does_not_wait_for_a_reader_that_does_not_read():
+    server = Server()
+    with server.connect() as client:
+        client.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        server.until(lambda: any(each.cycle and each.cycle.response_complete for each in server.protocols))
+        server.stop()
+
+
+def test_timers_end_with_their_connection(server: Server):
+    with server.connect() as client:
+        client.sendall(COMPLETE[:10])
+        server.until(lambda: server.open == 1)
+    server.until(lambda: server.open == 0)
+    timers = [each for each in server.protocols if each._request_timer or each._answer_timer]
+    assert timers == []
