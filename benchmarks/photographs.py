@@ -135,7 +135,7 @@ def measure(
         scene = lay(Image.open(held_out.path(row)).convert("RGB"), rng)
         picture = Image.fromarray(scene.pixels)
         try:
-            face = finder.frame(picture, frame, framed=False)[0]
+            face = finder.frame(picture, frame, framed=False, largest=True)[0]
         except NoFaceError:
             continue
         right = frame_of(scene, frame.crop_box, frame.image_size)
@@ -226,7 +226,7 @@ def large_file(bundle: bundles.Bundle, weights: Path, picture: Image.Image, roun
         with stage("decode"):
             preview, size = photograph.preview()
         with stage("find"):
-            face = finder.frame(preview, manifest.frame, None, size)[0]
+            face = finder.frame(preview, manifest.frame, None, size, largest=True)[0]
         with stage("graphs"):
             found = runtime.encoder({"image": face.pixels[None], "attributes": unknown})
             shown = found["attribute_estimates"]

@@ -22,13 +22,12 @@ _STRIDES = {8: (16, 32), 16: (64, 128), 32: (256, 512)}  # and the sides of the 
 _CENTRE_VARIANCE, _SIZE_VARIANCE = 0.1, 0.2
 _MEAN = np.array([104, 117, 123], dtype=np.float32)  # of blue, green, red
 _OVERLAP = 0.4
-# Longest sides of the picture that is searched, and how much it may be enlarged for that. The first look is a coarse
-# one. Where it leaves something open, a finer one follows; small faces need many pixels. Where nobody was found,
-# fewer, which very large faces need, and then an enlarged picture.
-_COARSE, _FINE, _LAST_RESORTS = (448, 1.0), (1024, 1.0), ((320, 1.0), (1024, 2.0))
-# The coarse look leaves something open where it suspects a face, at least so much, that does not lie in one it is sure
-# of, or where one is smaller than so many of its pixels: there may be others that are too small for it.
-_SUSPECTED, _SMALL = 0.12, 40
+# Longest sides of the picture that is searched, and how much it may be enlarged for that. Small faces need many pixels.
+# Where nobody was found, fewer are tried, which very large faces need, and then an enlarged picture.
+_FINE, _LAST_RESORTS = (1024, 1.0), ((320, 1.0), (1024, 2.0))
+# For the largest face alone a glance may do: if that finds one of at least so many of its pixels, of which it is sure,
+# and nothing larger of which it is so sure, then whatever it overlooks is smaller.
+_GLANCE, _LARGE, _SUSPECTED = (448, 1.0), 40, 0.05
 _ONET_SIZE = 48
 _ONET_SCORE = 0.5  # below, its landmarks are no better than RetinaFace's
 # How sure RetinaFace and O-Net must be of a face. Either makes up for what the other misses: O-Net does not know
@@ -69,16 +68,20 @@ class Detector:
             for network in (weights.RETINAFACE, weights.ONET)
         )
 
-    def detect(self, image: Image.Image) -> list[FoundFace]:
-        """The faces of an upright RGB picture, largest first."""
-        coarse, fine = _factor(image, *_COARSE), _factor(image, *_FINE)
-        seen, faces = self._at(image, coarse, _SUSPECTED), []
-        if coarse < fine and _leaves_open(seen, coarse):
-            faces = self._believed(image, self._at(image, fine, _SCORE))
-        faces = faces or self._believed(image, seen)
-        for limits in _LAST_RESORTS:
+    def detect(self, image: Image.Image, largest: bool = False) -> list[FoundFace]:
+        """The faces of an upright RGB picture, largest first; with `largest` that one alone will do."""
+        faces = self._glance(image) if largest else []
+        for limits in (_FINE, *_LAST_RESORTS):
             faces = faces or self._believed(image, self._at(image, _factor(image, *limits), _SCORE))
         return sorted(faces, key=lambda face: -face.area)
+
+    def _glance(self, image: Image.Image) -> list[FoundFace]:
+        """The largest face, if there can be no doubt which it is; a fraction of the time of a thorough search."""
+        factor = _factor(image, *_GLANCE)
+        seen = max(self._at(image, factor, _SUSPECTED), key=lambda face: face.area, default=None)
+        if seen is None or seen.score < _SURE or math.sqrt(seen.area) * factor < _LARGE:
+            return []
+        return self._believed(image, [seen])
 
     def _at(self, image: Image.Image, factor: float, score: float) -> list[FoundFace]:
         """What RetinaFace takes for a face, at least so sure, in the picture at `factor` times its size."""
@@ -132,18 +135,9 @@ def _factor(image: Image.Image, longest: int, enlargement: float) -> float:
 
 def _resized(image: Image.Image, width: int, height: int, thoroughly: bool) -> Image.Image:
     if not thoroughly and image.width > 4 * width:
-        # Nine pixels of many are seen of each that is left; what that makes doubtful is looked at more finely.
+        # Nine pixels of many are seen of each that is left; what that makes doubtful is searched thoroughly.
         image = image.resize((3 * width, 3 * height), Image.Resampling.NEAREST)
     return image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=1.0)
-
-
-def _leaves_open(seen: list[FoundFace], factor: float) -> bool:
-    """Whether a look at a picture of `factor` times its size, which saw these, may have missed faces."""
-    sure = np.array([face.box for face in seen if face.score >= _SURE]).reshape(-1, 2, 2)
-    if not len(sure) or (sure[:, 1] - sure[:, 0]).min() * factor < _SMALL:
-        return True
-    middles = [np.mean(np.reshape(face.box, (2, 2)), axis=0) for face in seen]
-    return any(not ((sure[:, 0] < middle) & (middle < sure[:, 1])).all(axis=1).any() for middle in middles)
 
 
 @lru_cache(maxsize=32)

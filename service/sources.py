@@ -27,21 +27,23 @@ async def encoded(
         with work.call.stage("decode"):
             picture, size = photograph.preview()
         with work.call.stage("align"):
-            return work.service.faces.frame(picture, work.model.manifest.frame, asked.framed, size), size
+            return work.service.faces.frame(picture, work.model.manifest.frame, asked.framed, size, largest), size
 
+    largest = asked.face == 0
     key = work.service.latents.key(photograph.data, known, work.model.encoder_identity, asked.framed)
-    encoded = work.service.latents.get(key)
+    encoded = work.service.latents.get(key, largest)
     if encoded is None:
         faces, size = await work.service.in_codec_thread(decode_and_frame)
-        # All of them, whichever is asked for: the next request may want another, and finding them costs far more. Of a
-        # crowd, the largest.
+        # All that were found, whichever is asked for: the next request may want another, and finding them costs far
+        # more. Of a crowd, the largest.
         faces = faces[: work.service.settings.max_count]
         found = await work.model.encode(
             np.stack([face.pixels for face in faces]), np.repeat(known[None], len(faces), axis=0), work.call
         )
         places = [face.place for face in faces]
         encoded = Encoded(found["mean"], found["log_variance"], found["attribute_estimates"], places, *size)
-        work.service.latents.put(key, encoded)
+        # A picture that came framed has no other faces.
+        work.service.latents.put(key, encoded, largest and places[0].landmarks is not None)
     if asked.face == "all":
         return encoded
     if asked.face >= len(encoded.places):

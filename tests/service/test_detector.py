@@ -8,7 +8,7 @@ import skimage.data
 from PIL import Image
 
 from service import alignment
-from service.detector import Detector, FoundFace, _distinct, _leaves_open
+from service.detector import Detector, _distinct
 from service.settings import Settings
 from service.weights import WeightsError
 
@@ -73,42 +73,31 @@ def test_several_faces_come_largest_first(detector, astronaut):
     assert error(small, LANDMARKS * 300 / 512 + [20, 100], 300) < 0.015
 
 
-def test_a_small_face_beside_a_large_one_is_not_overlooked(detector, astronaut):
-    """The first look is too coarse for it: 11 of its pixels."""
+def looks(detector, monkeypatch):
+    """How large the pictures are that are searched, in times of what is given."""
+    factors, look = [], detector._at
+    monkeypatch.setattr(detector, "_at", lambda image, *how: factors.append(how[0]) or look(image, *how))
+    return factors
+
+
+def test_for_the_largest_face_a_glance_will_do(detector, astronaut, monkeypatch):
+    factors = looks(detector, monkeypatch)
     sheet = Image.new("RGB", (2400, 1600), "grey")
     sheet.paste(astronaut.resize((1500, 1500)), (20, 50))
-    sheet.paste(astronaut.resize((280, 280), Image.Resampling.LANCZOS), (1900, 900))
-    large, small = detector.detect(sheet)
-    assert error(large, LANDMARKS * 1500 / 512 + [20, 50], 1500) < 0.015
-    assert error(small, LANDMARKS * 280 / 512 + [1900, 900], 280) < 0.02
+    sheet.paste(astronaut.resize((400, 400), Image.Resampling.LANCZOS), (1900, 900))
+    face = detector.detect(sheet, largest=True)[0]
+    assert error(face, LANDMARKS * 1500 / 512 + [20, 50], 1500) < 0.015
+    assert [factor * 2400 for factor in factors] == pytest.approx([448])
+    assert len(detector.detect(sheet)) == 2
 
 
-def test_of_a_portrait_one_coarse_look_is_enough(detector, astronaut, monkeypatch):
-    looks = []
-    look = detector._at
-    monkeypatch.setattr(detector, "_at", lambda image, *how: looks.append(how) or look(image, *how))
-    assert len(detector.detect(astronaut.resize((3000, 3000)))) == 1
-    ((factor, _),) = looks
-    assert factor * 3000 < 500
-
-
-def seen(score, *box):
-    return FoundFace(score, box, np.zeros((5, 2)))
-
-
-@pytest.mark.parametrize(
-    ("faces", "factor", "left_open"),
-    [
-        ([], 1.0, True),
-        ([seen(0.99, 10, 10, 110, 120)], 1.0, False),
-        ([seen(0.99, 10, 10, 110, 120)], 0.2, True),  # small, so there may be smaller ones
-        ([seen(0.9, 10, 10, 110, 120)], 1.0, True),
-        ([seen(0.99, 10, 10, 110, 120), seen(0.2, 200, 10, 220, 30)], 1.0, True),
-        ([seen(0.99, 10, 10, 110, 120), seen(0.2, 40, 40, 60, 60)], 1.0, False),  # a part of the first
-    ],
-)
-def test_what_a_coarse_look_leaves_open(faces, factor, left_open):
-    assert _leaves_open(faces, factor) is left_open
+def test_where_a_glance_leaves_doubt_which_is_the_largest_the_search_is_thorough(detector, astronaut, monkeypatch):
+    factors = looks(detector, monkeypatch)
+    sheet = Image.new("RGB", (2400, 1600), "grey")
+    sheet.paste(astronaut.resize((400, 400), Image.Resampling.LANCZOS), (300, 900))
+    sheet.paste(astronaut.resize((500, 500), Image.Resampling.LANCZOS), (1800, 700))
+    assert error(detector.detect(sheet, largest=True)[0], LANDMARKS * 500 / 512 + [1800, 700], 500) < 0.02
+    assert [factor * 2400 for factor in factors] == pytest.approx([448, 1024])
 
 
 def test_a_small_face_is_found(detector, astronaut):
