@@ -25,9 +25,9 @@ _OVERLAP = 0.4
 # Longest sides of the picture that is searched, and how much it may be enlarged for that. Small faces need many pixels.
 # Where nobody was found, fewer are tried, which very large faces need, and then an enlarged picture.
 _FINE, _LAST_RESORTS = (1024, 1.0), ((320, 1.0), (1024, 2.0))
-# For the largest face alone a glance may do: if that finds one of at least so many of its pixels, of which it is sure,
-# and nothing larger of which it is so sure, then whatever it overlooks is smaller.
-_GLANCE, _LARGE, _SUSPECTED = (448, 1.0), 40, 0.05
+# For the largest face alone, of a picture that would be shrunk anyway, a glance may do: if the largest that it suspects
+# has at least so many of its pixels, and it is sure of that one, then whatever it overlooks is smaller.
+_GLANCE, _LARGE, _SUSPECTED = (448, 1.0), 64, 0.05
 _ONET_SIZE = 48
 _ONET_SCORE = 0.5  # below, its landmarks are no better than RetinaFace's
 # How sure RetinaFace and O-Net must be of a face. Either makes up for what the other misses: O-Net does not know
@@ -70,7 +70,7 @@ class Detector:
 
     def detect(self, image: Image.Image, largest: bool = False) -> list[FoundFace]:
         """The faces of an upright RGB picture, largest first; with `largest` that one alone will do."""
-        faces = self._glance(image) if largest else []
+        faces = self._glance(image) if largest and _factor(image, *_FINE) < 1 else []
         for limits in (_FINE, *_LAST_RESORTS):
             faces = faces or self._believed(image, self._at(image, _factor(image, *limits), _SCORE))
         return sorted(faces, key=lambda face: -face.area)
