@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import numpy as np
 from fastapi.responses import JSONResponse, Response
@@ -12,6 +12,7 @@ from service import images, negotiation, photo, sweep, watermark
 from service.context import Work
 from service.faces import Place
 from service.models import Model
+from service.photographs import Photograph
 from service.provenance import Findings, Origin
 from service.schemas import (
     C2paResponse,
@@ -56,7 +57,7 @@ async def faces(
 
 async def edited_photo(
     work: Work,
-    data: bytes,
+    photograph: Photograph,
     wanted: negotiation.Representation,
     asked: EditRequest,
     places: list[Place],
@@ -68,17 +69,16 @@ async def edited_photo(
     `attributes` f32 [N, K] are those after. JSON tells those of the first face.
     """
     kind = asked.format if wanted == "json" else wanted
-    origin = work.origin(data)
+    origin = work.origin(photograph.data)
 
     def paste_and_encode() -> tuple[bytes, tuple[int, int]]:
-        # Decoded anew: kept since the encoder's turn, pictures would pile up in the queue, far larger than their files.
         with work.call.stage("decode"):
-            picture = images.decode_photo(data, work.service.settings.max_image_pixels)
+            picture = photograph.whole()
         with work.call.stage("paste"):
             edits = zip((place.matrix for place in places), *np.split(drawn, 2), strict=True)
-            edited = replace(picture, image=photo.paste(picture.image, edits))
+            photo.paste_into(picture.image, edits)
         with work.call.stage("encode"):
-            return origin.encode_photo(edited, kind, asked.quality), edited.image.size
+            return origin.encode_photo(picture, kind, asked.quality), picture.image.size
 
     encoded, (width, height) = await work.service.in_codec_thread(paste_and_encode)
     if wanted != "json":

@@ -20,6 +20,7 @@ from service.faces import FaceFinder
 from service.latents import LatentCache
 from service.metrics import Metrics
 from service.models import Models
+from service.photographs import Shelf
 from service.routes import BUSY, router
 from service.runtime import OnnxRuntime, RuntimeFactory, RuntimeUnavailableError
 from service.settings import Settings
@@ -76,6 +77,7 @@ def create_app(
         metrics=metrics,
         codecs=ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="codec"),
         latents=LatentCache(settings.latent_cache_bytes, metrics),
+        shelf=Shelf(settings.max_image_pixels),
         faces=FaceFinder(_detector(settings)),
         credentials=Credentials.of(settings),
     )

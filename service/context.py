@@ -17,6 +17,7 @@ from service.faces import FaceFinder
 from service.latents import LatentCache
 from service.metrics import Metrics
 from service.models import Graph, Model, Models
+from service.photographs import Photograph, Shelf
 from service.problems import Problem
 from service.provenance import Origin, SourceType
 from service.settings import Settings
@@ -43,6 +44,7 @@ class Service:
     codecs: Executor
     latents: LatentCache
     faces: FaceFinder
+    shelf: Shelf
     credentials: Credentials | None = None
     ready: bool = False
     at_work: Counter[Graph] = field(default_factory=Counter)
@@ -119,6 +121,13 @@ class Work:
     service: Service
     call: Call
     model: Model
+
+    def photograph(self, data: bytes, to_edit: bool = False) -> Photograph:
+        """The request's photograph; one that is to be edited stays decoded meanwhile, if there is room."""
+        shelf = self.service.shelf if to_edit else None
+        photograph = Photograph(data, self.service.settings.max_image_pixels, shelf)
+        self.call.resources.callback(photograph.close)
+        return photograph
 
     def origin(self, original: bytes | None = None) -> Origin:
         """What the pictures of the answer are: edits of a photograph, if there is an `original`, or drawn whole."""

@@ -53,9 +53,11 @@ class FaceFinder:
         frame: FaceFrame,
         framed: bool | None = None,
         size: tuple[int, int] | None = None,
+        largest: bool = False,
     ) -> list[FramedFace]:
         """The faces of an upright RGB picture, largest first; at least one.
 
+        With `largest`, that one alone will do, which is found sooner.
         `size` is the picture's width and height where `image` is a smaller version of it; places are in its pixels.
 
         With `framed` the picture is taken to be framed already, as images.framed_face describes. Left open, that holds
@@ -70,7 +72,7 @@ class FaceFinder:
             return [_enlarged(_as_it_is(image, frame), factors)]
         if self._detector is None:
             raise FramingError("faces cannot be found: the face finder's weights are missing on this server")
-        found = self._detector.detect(image)
+        found = self._detector.detect(image, largest)
         if not found:
             raise NoFaceError("no face was found; a picture that is framed already may say so with framed=true")
         template = _template(frame)

@@ -11,6 +11,7 @@ import numpy as np
 from service.faces import Place
 from service.metrics import Metrics
 
+_LARGEST = b"largest"
 _OVERHEAD = 512  # bytes for the objects around an entry's arrays, roughly
 
 
@@ -62,20 +63,22 @@ class LatentCache:
         digest.update(f"{encoder} {framed}".encode())
         return digest.digest()
 
-    def get(self, key: bytes | None) -> Encoded | None:
-        """The entry, if it is there; it now counts as used."""
+    def get(self, key: bytes | None, largest: bool = False) -> Encoded | None:
+        """The entry of all faces, or with `largest` one that need not hold others; it counts as used."""
         if key is None:
             return None
-        found = self._entries.get(key)
-        self._metrics.latent_cache.labels("hit" if found else "miss").inc()
-        if found:
-            self._entries.move_to_end(key)
-        return found
+        kept = next((name for name in (key, key + _LARGEST)[: 1 + largest] if name in self._entries), None)
+        self._metrics.latent_cache.labels("hit" if kept else "miss").inc()
+        if kept is None:
+            return None
+        self._entries.move_to_end(kept)
+        return self._entries[kept]
 
-    def put(self, key: bytes | None, encoded: Encoded) -> None:
-        """Keep an entry, at the cost of the oldest."""
+    def put(self, key: bytes | None, encoded: Encoded, largest: bool = False) -> None:
+        """Keep an entry, at the cost of the oldest; of all faces, or with `largest` one that need not hold others."""
         if key is None:
             return
+        key += _LARGEST if largest else b""
         if old := self._entries.pop(key, None):
             self._bytes -= old.size
         self._entries[key] = encoded

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from service import alignment
+from service.warp import NEUTRAL, Field, Warp
 
 _FEATHER = 0.14  # share of the frame over which an edit fades out towards its border
 # Levels of 255. A difference below the first is noise of the decoder, above the second it is meant.
@@ -22,19 +22,27 @@ _NOISE, _MEANT = 3.0, 10.0
 # From here on the photograph's own fine detail belongs to what is no longer there, and fades out.
 _REPLACED, _REPLACED_WHOLLY = 20.0, 60.0
 _SPREAD = 0.025  # of the mask, share of the frame
-_FINE = 4  # frame pixels become so many, smoothly, before they are turned into the photograph's
+_WHOLE = 256  # of a pixel, in the shares by which it fades
+_STRIP = 64  # rows of a photograph that are edited at a time, so that they stay in the processor's cache
+
+Edit = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def paste(photo: Image.Image, edits: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Image.Image:
+def paste(photo: Image.Image, edits: Iterable[Edit]) -> Image.Image:
     """The photograph, RGB, with the edits of its faces, one after the other; the photograph itself is left as it is.
 
     An edit is a `matrix` f64 [2, 3], which takes frame coordinates to the photograph's (service.alignment), and a face
     before and after, both uint8 [S, S, 3]. Equal faces change nothing, and nothing changes outside the frames.
     """
     result = photo.copy()
-    for matrix, before, after in edits:
-        _paste(result, matrix, before, after)
+    paste_into(result, edits)
     return result
+
+
+def paste_into(photo: Image.Image, edits: Iterable[Edit]) -> None:
+    """As `paste`, in the photograph itself."""
+    for matrix, before, after in edits:
+        _paste(photo, matrix, before, after)
 
 
 def _paste(photo: Image.Image, matrix: np.ndarray, before: np.ndarray, after: np.ndarray) -> None:
@@ -42,23 +50,58 @@ def _paste(photo: Image.Image, matrix: np.ndarray, before: np.ndarray, after: np
     region = _region(matrix, change, photo.size)
     if region is None:
         return
-    origin = region[:2]
+    left, top, right, bottom = region
     local = matrix.copy()
-    local[:, 2] -= origin
-    part = photo.crop(region)
-    warp = _Warp(local, len(before), part.size)
+    local[:, 2] -= region[:2]
+    warp = Warp(local, len(before), (right - left, bottom - top))
     # Colours and the mask of what is replaced travel through one warp, in bytes: of the change, as many steps of it as
     # the largest needs.
     step = max(np.abs(change).max() / 120, 0.25)
     levels = np.dstack([128 + change / step, 255 * replaced]).round().astype(np.uint8)
-    warped = warp(levels, "CMYK")
+    nodes = warp(levels, "CMYK")
+    added, kept = ((nodes[:, :, :3] - np.float32(128)) * np.float32(step)).clip(-255, 255), None
     if replaced.any() and alignment.scale(matrix) > 1:
-        coarse = warp(alignment.sample(part, local, len(before)), "RGB")
-        part = Image.composite(coarse, part, warped.getchannel(3))
-    table = ((np.arange(256) - 128) * step).round().astype(np.int16)
-    result = table[np.asarray(warped)[:, :, :3]]
-    result += np.asarray(part)
-    photo.paste(Image.fromarray(result.clip(0, 255).astype(np.uint8)), origin)
+        # Detail fades towards a coarse view of the photograph: most of that is added, too.
+        share = nodes[:, :, 3:] / np.float32(255)
+        added += share * warp(alignment.sample(photo, matrix, len(before)), "RGB")
+        kept = Field(_WHOLE - _WHOLE * share, warp.spacing)
+    touched = nodes != NEUTRAL
+    _add(photo, region, warp.spacing, touched.any(axis=2), Field(added, warp.spacing), kept)
+
+
+def _add(
+    photo: Image.Image,
+    region: tuple[int, int, int, int],
+    spacing: int,
+    touched: np.ndarray,
+    added: Field,
+    kept: Field | None,
+) -> None:
+    """Keep shares of the region, in parts of _WHOLE, and add to it, where nodes bool [H', W'] are touched."""
+    left, top, right, bottom = region
+    rows = max(1, _STRIP // spacing)
+    for first in range(0, len(touched) - 1, rows):
+        reached = np.flatnonzero(touched[first : first + rows + 1].any(axis=0))
+        if not len(reached):
+            continue
+        last = min(first + rows, len(touched) - 1)
+        start, stop = max(0, reached[0] - 1) * spacing, min((reached[-1] + 1) * spacing, right - left)
+        y = top + first * spacing
+        box = (left + start, y, left + stop, min(y + (last - first) * spacing, bottom))
+        nodes, columns = slice(first, last), slice(start, stop)
+        part = np.asarray(photo.crop(box))
+        height, width, _ = part.shape
+        result = added.rows(nodes, columns)[:height]
+        part = part.reshape(height, -1)
+        if kept is not None:
+            shares = kept.rows(nodes, columns)[:height].view(np.uint16)
+            shares *= part
+            shares += _WHOLE // 2
+            shares >>= 8
+            part = shares.view(np.int16)
+        result += part
+        np.clip(result, 0, 255, out=result)
+        photo.paste(Image.fromarray(result.astype(np.uint8).reshape(height, width, 3)), box[:2])
 
 
 def _change(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -107,23 +150,3 @@ def _region(matrix: np.ndarray, change: np.ndarray, size: tuple[int, int]) -> tu
     left, top = np.floor(found.min(0)).astype(int).clip(0)
     right, bottom = np.minimum(np.ceil(found.max(0)).astype(int), size)
     return (int(left), int(top), int(right), int(bottom)) if left < right and top < bottom else None
-
-
-class _Warp:
-    """Takes maps of the frame, uint8 [S, S, C], to a picture of `size`, to which `matrix` leads from the frame."""
-
-    def __init__(self, matrix: np.ndarray, frame_size: int, size: tuple[int, int]) -> None:
-        # Made finer by smooth interpolation, or coarser where the face is smaller than the frame, so that the turning
-        # itself can be the fast, linear kind.
-        self._side = max(1, round(frame_size * min(alignment.scale(matrix), _FINE)))
-        self._coefficients = tuple((alignment.inverse(matrix) * (self._side / frame_size)).ravel())
-        self._size = size
-
-    def __call__(self, values: np.ndarray, mode: Literal["RGB", "CMYK"]) -> Image.Image:
-        """`CMYK` is any four channels: Pillow would multiply those of RGBA by the last."""
-        picture = Image.frombytes(mode, values.shape[1::-1], np.ascontiguousarray(values).tobytes())
-        fine = picture.resize((self._side,) * 2, Image.Resampling.BICUBIC)
-        neutral = (128, 128, 128, 0)[: values.shape[2]]
-        return fine.transform(
-            self._size, Image.Transform.AFFINE, self._coefficients, Image.Resampling.BILINEAR, fillcolor=neutral
-        )

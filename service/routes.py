@@ -87,7 +87,7 @@ async def encode(request: Request) -> JSONResponse:
     asked = upload.parameters(EncodeRequest)
     work = service.work(call, asked.model, "encoder")
     known = vectors.attribute_vector(asked.attributes or {}, work.model.manifest, exclusive=False)
-    found = await sources.encoded(work, upload, asked, known)
+    found = await sources.encoded(work, work.photograph(upload.picture()), asked, known)
     call.count("encode", len(found.places))
     faces = [
         Face(
@@ -150,7 +150,8 @@ async def edit(request: Request) -> Response:
     target = vectors.edit_target(vectors.attribute_vector(asked.attributes, work.model.manifest), work.model.manifest)
     known = _source_attributes(work, asked)
     if asked.latent is None:
-        source = await sources.encoded(work, upload, asked, known)
+        photograph = work.photograph(upload.picture(), to_edit=asked.output != "face")
+        source = await sources.encoded(work, photograph, asked, known)
         latent, shown = source.mean, source.attributes
     else:
         latent, shown = sources.given(work, upload, asked, known)
@@ -161,7 +162,7 @@ async def edit(request: Request) -> Response:
         return await answers.faces(work, wanted, asked, drawn, attributes)
     both = await work.model.decode(np.concatenate([latent, latent]), np.concatenate([shown, attributes]), call)
     wanted = negotiation.choose(request.headers.get("accept", ""), preferred=images.format_of(upload.image))
-    return await answers.edited_photo(work, upload.image, wanted, asked, source.places, both, attributes)
+    return await answers.edited_photo(work, photograph, wanted, asked, source.places, both, attributes)
 
 
 @router.post(
@@ -199,7 +200,7 @@ async def _swept_face(work: Work, upload: uploads.Upload, asked: SweepRequest) -
     elif upload.image is not None:
         if asked.seed is not None:
             raise invalid("seed", asked.seed, "cannot be given together with an image")
-        return await sources.encoded(work, upload, asked, known)
+        return await sources.encoded(work, work.photograph(upload.picture()), asked, known)
     elif asked.seed is not None:
         vector = vectors.attribute_vector(asked.attributes, work.model.manifest)
         shown = work.model.sampler.attributes(vector, asked.seed, 1)

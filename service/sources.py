@@ -4,47 +4,46 @@ from __future__ import annotations
 
 import numpy as np
 
-from service import images, uploads, vectors
+from service import uploads, vectors
 from service.context import Work
 from service.faces import FramedFace
 from service.latents import Encoded
+from service.photographs import Photograph
 from service.problems import invalid
 from service.schemas import EditRequest, EncodeRequest, SweepRequest
 
-# The longest side that finding and framing faces needs; the photograph itself is decoded whole when an edit is pasted.
-LONGEST = 2000
-
 
 async def encoded(
-    work: Work, upload: uploads.Upload, asked: EncodeRequest | EditRequest | SweepRequest, known: np.ndarray
+    work: Work, photograph: Photograph, asked: EncodeRequest | EditRequest | SweepRequest, known: np.ndarray
 ) -> Encoded:
-    """The asked faces of an uploaded picture as the encoder sees them, from memory where it was seen before.
+    """The asked faces of a photograph as the encoder sees them, from memory where it was seen before.
 
     `known` f32 [K] holds for all of them, NaN where nothing is known. Raises ImageErrors, BatcherErrors, and a 422
-    Problem where there is no picture or no such face.
+    Problem where there is no such face.
     """
-    uploaded = upload.picture()
 
-    def decode_and_frame(data: bytes) -> tuple[list[FramedFace], tuple[int, int]]:
-        # One job, so that a decoded picture never waits in the queue: only as many are alive as there are threads.
+    def decode_and_frame() -> tuple[list[FramedFace], tuple[int, int]]:
+        # One job, so that only as many decoded pictures are alive as there are threads, and those on the shelf.
         with work.call.stage("decode"):
-            picture, size = images.decode_preview(data, work.service.settings.max_image_pixels, LONGEST)
+            picture, size = photograph.preview()
         with work.call.stage("align"):
-            return work.service.faces.frame(picture, work.model.manifest.frame, asked.framed, size), size
+            return work.service.faces.frame(picture, work.model.manifest.frame, asked.framed, size, largest), size
 
-    key = work.service.latents.key(uploaded, known, work.model.encoder_identity, asked.framed)
-    encoded = work.service.latents.get(key)
+    largest = asked.face == 0
+    key = work.service.latents.key(photograph.data, known, work.model.encoder_identity, asked.framed)
+    encoded = work.service.latents.get(key, largest)
     if encoded is None:
-        faces, size = await work.service.in_codec_thread(decode_and_frame, uploaded)
-        # All of them, whichever is asked for: the next request may want another, and finding them costs far more. Of a
-        # crowd, the largest.
+        faces, size = await work.service.in_codec_thread(decode_and_frame)
+        # All that were found, whichever is asked for: the next request may want another, and finding them costs far
+        # more. Of a crowd, the largest.
         faces = faces[: work.service.settings.max_count]
         found = await work.model.encode(
             np.stack([face.pixels for face in faces]), np.repeat(known[None], len(faces), axis=0), work.call
         )
         places = [face.place for face in faces]
         encoded = Encoded(found["mean"], found["log_variance"], found["attribute_estimates"], places, *size)
-        work.service.latents.put(key, encoded)
+        # A picture that came framed has no other faces.
+        work.service.latents.put(key, encoded, largest and places[0].landmarks is not None)
     if asked.face == "all":
         return encoded
     if asked.face >= len(encoded.places):

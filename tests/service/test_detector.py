@@ -73,6 +73,33 @@ def test_several_faces_come_largest_first(detector, astronaut):
     assert error(small, LANDMARKS * 300 / 512 + [20, 100], 300) < 0.015
 
 
+def looks(detector, monkeypatch):
+    """How large the pictures are that are searched, in times of what is given."""
+    factors, look = [], detector._at
+    monkeypatch.setattr(detector, "_at", lambda image, *how: factors.append(how[0]) or look(image, *how))
+    return factors
+
+
+def test_for_the_largest_face_a_glance_will_do(detector, astronaut, monkeypatch):
+    factors = looks(detector, monkeypatch)
+    sheet = Image.new("RGB", (2400, 1600), "grey")
+    sheet.paste(astronaut.crop((130, 0, 330, 250)).resize((1280, 1600)), (20, 0))
+    sheet.paste(astronaut.resize((400, 400), Image.Resampling.LANCZOS), (1900, 900))
+    face = detector.detect(sheet, largest=True)[0]
+    assert error(face, (LANDMARKS - [130, 0]) * 6.4 + [20, 0], 6.4 * 512) < 0.015
+    assert [factor * 2400 for factor in factors] == pytest.approx([448])
+    assert len(detector.detect(sheet)) == 2
+
+
+def test_where_a_glance_leaves_doubt_which_is_the_largest_the_search_is_thorough(detector, astronaut, monkeypatch):
+    factors = looks(detector, monkeypatch)
+    sheet = Image.new("RGB", (2400, 1600), "grey")
+    sheet.paste(astronaut.resize((400, 400), Image.Resampling.LANCZOS), (300, 900))
+    sheet.paste(astronaut.resize((500, 500), Image.Resampling.LANCZOS), (1800, 700))
+    assert error(detector.detect(sheet, largest=True)[0], LANDMARKS * 500 / 512 + [1800, 700], 500) < 0.02
+    assert [factor * 2400 for factor in factors] == pytest.approx([448, 1024])
+
+
 def test_a_small_face_is_found(detector, astronaut):
     """18 pixels wide."""
     sheet = Image.new("RGB", (500, 400), "grey")

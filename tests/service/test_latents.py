@@ -101,3 +101,13 @@ def test_a_face_that_is_edited_twice_is_encoded_once(settings: Settings):
         first, second = (client.post("/v1/encode", files={"image": fakes.grey(40)}).json() for _ in range(2))
         assert first == second
         assert fakes.sample(client, "facet_batches_total", graph="encoder") == 1
+
+
+def test_an_entry_of_the_largest_face_answers_nobody_who_wants_all():
+    cache, _ = cache_of(4)
+    cache.put(b"key", encoded(1), largest=True)
+    assert cache.get(b"key") is None
+    assert cache.get(b"key", largest=True).mean[0, 0] == 1
+    cache.put(b"key", encoded(2))
+    assert cache.get(b"key").mean[0, 0] == 2
+    assert cache.get(b"key", largest=True).mean[0, 0] == 2
