@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from service import cores
 from service.bundle import GRAPHS, Bundle, BundleError, Manifest, graph_interfaces
 from service.settings import Settings
 
@@ -40,6 +41,8 @@ RuntimeFactory = Callable[[Bundle, Settings], Runtime]
 
 def require_onnxruntime():
     """The `onnxruntime` module. Raises RuntimeUnavailableError, naming both extras, where it is not installed."""
+    # It reports its use to its maker from 1.31 on, unless this is set when it is imported.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as exc:
@@ -71,7 +74,7 @@ class OnnxRuntime:
         self._encoder, self._decoder = sessions
         # A CPU takes twice as long for twice the images, so padding there is work for nothing.
         self.padding = self.device == "cuda"
-        self.workers = settings.workers or (1 if self.device == "cuda" else os.cpu_count() or 1)
+        self.workers = settings.workers or (1 if self.device == "cuda" else cores.usable())
 
     def encoder(self, inputs: Arrays) -> Arrays:
         return self._run(self._encoder, inputs)

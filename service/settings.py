@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service import cores
 
 PREFIX = "FACET_"
 
@@ -32,7 +33,7 @@ class Settings(BaseSettings):
         default=0, ge=0, description="batches that run at once for each graph; 0: one per core on a CPU, one on CUDA"
     )
     codec_threads: int = Field(
-        default_factory=lambda: max(2, os.cpu_count() or 2),
+        default_factory=lambda: max(2, cores.usable()),
         ge=1,
         description="threads that decode and encode pictures; default: one per core, at least 2",
     )
