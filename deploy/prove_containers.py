@@ -74,15 +74,17 @@ class Docker:
     def __call__(self, *arguments: str, **options: Any) -> str:
         return run(self._client, *arguments, env=self._environment, **options)
 
+    def begin(self, *arguments: str) -> subprocess.Popen:
+        """A command that goes on by itself."""
+        return subprocess.Popen([self._client, *arguments], env=self._environment, stdout=subprocess.DEVNULL)
+
     def inspect(self, name: str) -> dict[str, Any]:
         return json.loads(self("inspect", name))[0]
 
     def logs(self, name: str) -> str:
         """What a container has said, on either stream."""
-        command = [self._client, "logs", name]
-        return subprocess.run(
-            command, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ).stdout
+        both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.run([self._client, "logs", name], env=self._environment, **both).stdout
 
 
 @contextmanager
@@ -132,7 +134,7 @@ def build(docker: Docker, base: str, target: str, tag: str) -> float:
 
 
 def pip_secrets(place: Path) -> dict[str, Path]:
-    """Files with what pip needs on this machine: its index and its authorities, as far as they can be had over a network."""
+    """Files with what pip needs on this machine: its index, unless that is a directory here, and its authorities."""
     listed = run(sys.executable, "-m", "pip", "config", "list").splitlines()
     known = {line.partition("=")[0].rpartition(".")[2]: line.partition("=")[2].strip("'\"") for line in listed}
     lines, secrets = ["[global]"], {}
@@ -202,16 +204,13 @@ def use(docker: Docker, tag: str, port: int) -> None:
 def stop_under_load(docker: Docker, url: str) -> None:
     """A request that is under way when the stop comes is answered."""
     body = json.dumps({"attributes": {}, "count": 64}).encode()
-    begun = time.monotonic()
-    with socket.create_connection((url.split("/")[2].split(":")[0], int(url.rpartition(":")[2])), timeout=60) as late:
-        head = f"POST /v1/generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        late.sendall(head.encode() + body[:-1])
+    lines = ["POST /v1/generate HTTP/1.1", "Host: localhost", "Content-Type: application/json"]
+    head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode()
+    begun, address = time.monotonic(), urllib.parse.urlsplit(url)
+    with socket.create_connection((address.hostname, address.port), timeout=60) as late:
+        late.sendall(head + body[:-1])
         time.sleep(0.2)  # so that the server has the head, and waits for the rest
-        stopping = subprocess.Popen(
-            [docker._client, "stop", "--time", str(DRAIN_SECONDS), CONTAINER],
-            env=docker._environment,
-            stdout=subprocess.DEVNULL,
-        )
+        stopping = docker.begin("stop", "--time", str(DRAIN_SECONDS), CONTAINER)
         time.sleep(1.0)
         late.sendall(body[-1:])
         answer = io.BytesIO()
