@@ -24,7 +24,7 @@ DEV_READY := $(VENV)/.dev-$(RUNTIME)
 # Networks of others that find faces. Without them the service takes pictures that are framed already, and says so.
 FETCH_WEIGHTS = $(BIN)/python -m service.weights
 
-.PHONY: serve weights test lint format bench train clean
+.PHONY: serve weights test lint format bench containers train clean
 
 serve: $(SERVE_READY)
 	-@$(FETCH_WEIGHTS)
@@ -47,6 +47,10 @@ bench: $(DEV_READY)
 	$(BIN)/python -m benchmarks.graphs
 	$(BIN)/python -m benchmarks.serving --prepare
 	$(BIN)/python -m benchmarks.endurance
+
+# Builds an image and tries it; OPTIONS are those of the script, such as `--target cuda`.
+containers:
+	$(PYTHON) deploy/prove_containers.py $(OPTIONS)
 
 # From pictures to an evaluated bundle: DATA is a directory in CelebA's layout. Takes hours on a CPU; a stopped run goes on.
 train: $(DEV_READY)

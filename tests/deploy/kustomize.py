@@ -1,4 +1,4 @@
-"""What `kubectl kustomize` would give, of the little that deploy/kubernetes uses: resources, images and JSON patches."""
+"""What `kubectl kustomize` gives, of the little that deploy/kubernetes uses: resources, images and JSON patches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _KNOWN = {"apiVersion", "kind", "resources", "images", "patches"}
 
 
 def build(directory: Path) -> list[Manifest]:
-    """The manifests of a kustomization, in order. Raises AssertionError for what kustomize would refuse or we don't know."""
+    """The manifests of a kustomization, in order. Raises AssertionError for what leads nowhere or is not known here."""
     kustomization = yaml.safe_load((directory / "kustomization.yaml").read_text(encoding="utf-8"))
     assert set(kustomization) <= _KNOWN, set(kustomization) - _KNOWN
     found: list[Manifest] = []
