@@ -17,19 +17,21 @@ COPY constraints.txt pyproject.toml README.md LICENSE ./
 
 # What the service depends on is installed against empty packages, so that a change of code neither installs nor ships it again.
 FROM build AS dependencies-cpu
+ARG EXTRAS=otel
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca.pem,target=/run/secrets/ca.pem \
     mkdir facet service training export \
-    && /opt/build/bin/pip --python /opt/facet/bin/python install -c constraints.txt '.[cpu,otel]' \
+    && /opt/build/bin/pip --python /opt/facet/bin/python install -c constraints.txt ".[cpu,${EXTRAS}]" \
     && /opt/build/bin/pip --python /opt/facet/bin/python uninstall --yes facet
 
 FROM build AS dependencies-cuda
+ARG EXTRAS=otel
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca.pem,target=/run/secrets/ca.pem \
     mkdir facet service training export \
-    && /opt/build/bin/pip --python /opt/facet/bin/python install -c constraints.txt '.[gpu,otel]' \
+    && /opt/build/bin/pip --python /opt/facet/bin/python install -c constraints.txt ".[gpu,${EXTRAS}]" \
     && /opt/build/bin/pip --python /opt/facet/bin/python uninstall --yes facet
 
 FROM build AS application

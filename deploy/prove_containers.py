@@ -196,8 +196,9 @@ def use(docker: Docker, tag: str, port: int) -> None:
         wait(lambda: health() == "healthy", 60, "the health check says healthy", begun)
         check("Traceback" not in log, "the log has no traceback")
         stop_under_load(docker, url)
-    with container(docker, tag, port):
+    with container(docker, tag, port, "--cpus", "1"):
         wait(lambda: "loaded celeba64" in docker.logs(CONTAINER), 120, "a start is under way")
+        check("with 1 workers" in docker.logs(CONTAINER), "a limit of one core makes one worker")
         stop(docker, "a stop while it starts")
 
 
