@@ -26,6 +26,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from benchmarks.dialects import Bytes
 from benchmarks.load import Request, press
 from benchmarks.serving import ROOT, answers, free_port, portrait, workloads
@@ -61,6 +63,10 @@ class Replica:
         """Its exit status after that signal."""
         self.process.send_signal(number)
         return self.process.wait(timeout=60)
+
+    @property
+    def cpu_seconds(self) -> float:
+        return sum(psutil.Process(self.process.pid).cpu_times()[:2])
 
     def __enter__(self) -> Replica:
         self.start()
@@ -168,12 +174,28 @@ def disrupt(bundles: Path, requests: list[Request], concurrency: int = 8) -> tup
         return restarted, Disruption(load.end(), front.repeated() - restarted.repeated, killed)
 
 
-def throughput(bundles: Path, requests: list[Request], cores: list[int], seconds: float, concurrency: int) -> float:
-    """Images a second through nginx, of one replica on each of those cores."""
+@dataclass(frozen=True)
+class Throughput:
+    """What replicas did, and the processor's time that they, without nginx, took for it."""
+
+    images: float  # a second
+    milliseconds: float  # of processor time an image
+
+
+def throughput(
+    bundles: Path, requests: list[Request], cores: list[int], seconds: float, concurrency: int
+) -> Throughput:
+    """Through nginx, with one replica on each of those cores."""
     with ExitStack() as stack:
         replicas = [stack.enter_context(Replica(bundles, core=core)) for core in cores]
         front = stack.enter_context(proxy([replica.port for replica in replicas]))
-        return asyncio.run(press(front.port, requests, concurrency, seconds)).throughput
+        asyncio.run(press(front.port, requests, concurrency, 1.0, warm_up=0.0))
+        before = sum(replica.cpu_seconds for replica in replicas)
+        begun = time.perf_counter()
+        outcome = asyncio.run(press(front.port, requests, concurrency, seconds, warm_up=0.0, late=True))
+        elapsed = time.perf_counter() - begun
+        spent = sum(replica.cpu_seconds for replica in replicas) - before
+    return Throughput(outcome.images / elapsed, 1000 * spent / outcome.images)
 
 
 def _wait(condition, process: subprocess.Popen, seconds: float = 120.0) -> None:
@@ -191,14 +213,21 @@ def requests_of(bundle: Path, count: int = 16) -> list[Request]:
     return workloads(Bytes(), manifest, pictures)["mixed"]
 
 
-def report(machine: str, pinned: dict[str, list[float]], scenes: dict[str, Disruption]) -> str:
+def report(machine: str, pinned: dict[str, list[Throughput]], scenes: dict[str, Disruption]) -> str:
     """Medians and what clients saw, as Markdown."""
-    one = statistics.median(pinned["one"])
+    one = statistics.median(each.images for each in pinned["one"])
+    ratios = [two.images / one.images for one, two in zip(pinned["one"], pinned["two"], strict=True)]
     lines = ["# Replicas behind nginx", "", f"- {machine}", ""]
-    lines += ["| replicas, each on a core of its own | images/s, rounds | median | of one |", "|---|---|---|---|"]
+    lines += [
+        "| replicas, each on a core of its own | images/s, rounds | median | of one | CPU ms an image, median |",
+        "|---|---|---|---|---|",
+    ]
     for name, rounds in pinned.items():
-        median = statistics.median(rounds)
-        lines.append(f"| {name} | {', '.join(f'{each:.0f}' for each in rounds)} | {median:.0f} | {median / one:.2f}x |")
+        median = statistics.median(each.images for each in rounds)
+        cpu = statistics.median(each.milliseconds for each in rounds)
+        shown = ", ".join(f"{each.images:.0f}" for each in rounds)
+        lines.append(f"| {name} | {shown} | {median:.0f} | {median / one:.2f}x | {cpu:.2f} |")
+    lines += ["", f"Two against one by rounds: {', '.join(f'{ratio:.2f}x' for ratio in ratios)}."]
     lines += ["", "| under load | 200 | others | repeated by nginx | exit statuses |", "|---|---|---|---|---|"]
     for name, scene in scenes.items():
         others = {status: count for status, count in scene.statuses.items() if status != 200}
@@ -221,22 +250,23 @@ def main() -> int:
         return 1
     bundles = asked.bundles.resolve()
     requests = requests_of(bundles / "celeba64")
-    pinned: dict[str, list[float]] = {"one": [], "two": []}
+    pinned: dict[str, list[Throughput]] = {"one": [], "two": []}
     for number in range(asked.rounds):
         for name, cores in {"one": [0], "two": [0, 1]}.items():
             pinned[name].append(throughput(bundles, requests, cores, asked.seconds, asked.concurrency))
-            print(f"round {number + 1}: {name}: {pinned[name][-1]:.0f} images/s", flush=True)
+            print(f"round {number + 1}: {name}: {pinned[name][-1]}", flush=True)
     restarted, killed = disrupt(bundles, requests)
     scenes = {"a rolling restart of both": restarted, "SIGKILL of one": killed}
     machine = (
         f"{platform.machine()}, {os.cpu_count()} cores that nginx and the load generator share, Python "
         f"{platform.python_version()}; generate and edit in turn at concurrency {asked.concurrency}, "
-        f"{asked.rounds} rounds of {asked.seconds:g} s."
+        f"{asked.rounds} rounds of {asked.seconds:g} s; load average at the end {os.getloadavg()[1]:.0f}."
     )
     asked.out.mkdir(parents=True, exist_ok=True)
+    rounds = {name: [vars(each) for each in found] for name, found in pinned.items()}
     listed = {name: vars(scene) for name, scene in scenes.items()}
     (asked.out / "replicas.json").write_text(
-        json.dumps({"machine": machine, "pinned": pinned, "scenes": listed}, indent=1) + "\n"
+        json.dumps({"machine": machine, "pinned": rounds, "scenes": listed}, indent=1) + "\n"
     )
     (asked.out / "replicas.md").write_text(report(machine, pinned, scenes))
     return 0
