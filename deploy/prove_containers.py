@@ -111,6 +111,8 @@ def engine(client: str, directory: Path) -> Iterator[Docker]:
     finally:
         process.terminate()
         process.wait(timeout=60)
+        # It leaves this behind, and then the directory cannot be removed.
+        subprocess.run(["umount", str(directory / "exec-root" / "netns" / "default")], stderr=subprocess.DEVNULL)
 
 
 def bootstrap(docker: Docker, suite: str) -> str:
