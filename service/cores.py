@@ -1,4 +1,4 @@
-"""How many processor cores this process may use: a container's or a pinned process's share, not the machine's."""
+"""How many cores this process may use: fewer than the machine has, in most containers."""
 
 from __future__ import annotations
 
@@ -9,27 +9,24 @@ from pathlib import Path
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
-def usable(cgroups: Path = _CGROUPS) -> int:
-    """Cores of this process: those it may run on, or its cgroup's quota, rounded up, if that is less; at least 1."""
+def available(cgroups: Path = _CGROUPS) -> int:
+    """Cores that this process may run on at once, by its affinity and by the quota of its control group; at least 1.
+
+    A quota of 1.5 cores counts as 2: one thread more than fits is throttled a little, one less leaves some unused.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _quota(cgroups)
+    return max(1, cores if quota is None else min(cores, math.ceil(quota)))
+
+
+def _quota(cgroups: Path) -> float | None:
+    """Cores' worth of time in each period, by version 2 or 1 of control groups; None without a limit."""
     try:
-        allowed = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on this system
-        allowed = os.cpu_count() or 1
-    return max(1, math.ceil(min(allowed, _quota(cgroups))))
-
-
-def _quota(cgroups: Path) -> float:
-    """Cores that the cgroup at the root of this process's view may use; infinite where it has no limit."""
-    try:  # version 2: "MICROSECONDS PERIOD", or "max PERIOD"
-        quota, period = (cgroups / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:  # version 1: -1 without a limit
+        if (cgroups / "cpu.max").is_file():
+            quota, period = (cgroups / "cpu.max").read_text().split()
+        else:
             quota = (cgroups / "cpu" / "cpu.cfs_quota_us").read_text()
             period = (cgroups / "cpu" / "cpu.cfs_period_us").read_text()
-        except OSError:
-            return math.inf
-    try:
-        cores = int(quota) / int(period)
-    except (ValueError, ZeroDivisionError):
-        return math.inf
-    return cores if cores > 0 else math.inf
+        return int(quota) / int(period) if int(quota) > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):  # no control group, or "max"
+        return None

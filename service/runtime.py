@@ -74,7 +74,7 @@ class OnnxRuntime:
         self._encoder, self._decoder = sessions
         # A CPU takes twice as long for twice the images, so padding there is work for nothing.
         self.padding = self.device == "cuda"
-        self.workers = settings.workers or (1 if self.device == "cuda" else cores.usable())
+        self.workers = settings.workers or (1 if self.device == "cuda" else cores.available())
 
     def encoder(self, inputs: Arrays) -> Arrays:
         return self._run(self._encoder, inputs)

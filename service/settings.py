@@ -33,7 +33,7 @@ class Settings(BaseSettings):
         default=0, ge=0, description="batches that run at once for each graph; 0: one per core on a CPU, one on CUDA"
     )
     codec_threads: int = Field(
-        default_factory=lambda: max(2, cores.usable()),
+        default_factory=lambda: max(2, cores.available()),
         ge=1,
         description="threads that decode and encode pictures; default: one per core, at least 2",
     )
