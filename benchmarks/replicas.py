@@ -33,7 +33,7 @@ from benchmarks.load import Request, press
 from benchmarks.serving import ROOT, answers, free_port, portrait, workloads
 
 CONFIGURATION = ROOT / "deploy" / "nginx" / "facet.conf"
-FAIL_SECONDS = 2.0  # for so long nginx avoids a replica that failed
+REST_SECONDS = 3.5  # nginx avoids a replica that failed for two seconds, and counts whole ones
 _LOG = "log_format tried '$status $upstream_status';"
 
 
@@ -160,17 +160,17 @@ def disrupt(bundles: Path, requests: list[Request], concurrency: int = 8) -> tup
         load, exits = Load(front.port, requests, concurrency), []
         load.start()
         for replica in (first, second):
-            time.sleep(FAIL_SECONDS + 0.5)
+            time.sleep(REST_SECONDS)
             exits.append(replica.stop())
             replica.start()
-        time.sleep(FAIL_SECONDS + 0.5)
+        time.sleep(REST_SECONDS)
         restarted = Disruption(load.end(), front.repeated(), exits)
 
         load = Load(front.port, requests, concurrency)
         load.start()
         time.sleep(1.5)
         killed = [second.stop(signal.SIGKILL)]
-        time.sleep(FAIL_SECONDS + 0.5)
+        time.sleep(REST_SECONDS)
         return restarted, Disruption(load.end(), front.repeated() - restarted.repeated, killed)
 
 
