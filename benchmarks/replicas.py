@@ -83,6 +83,11 @@ class Proxy:
 
     port: int
     log: Path
+    errors: Path
+
+    def cut(self) -> int:
+        """Answers that broke off after their head had been passed on, which no proxy can ask for again."""
+        return self.errors.read_text().count("while reading upstream")
 
     def repeated(self) -> int:
         """Requests that a second replica answered."""
@@ -100,7 +105,7 @@ def proxy(ports: list[int]) -> Iterator[Proxy]:
         process = subprocess.Popen(command)
         try:
             _wait(lambda: answers(port, "/readyz"), process)
-            yield Proxy(port, directory / "access.log")
+            yield Proxy(port, directory / "access.log", directory / "error.log")
         finally:
             process.terminate()
             process.wait(timeout=30)
@@ -147,10 +152,12 @@ class Load(threading.Thread):
 
 @dataclass(frozen=True)
 class Disruption:
-    """What clients and nginx saw of it: answers by status, requests that were repeated, exit statuses of replicas."""
+    """What clients and nginx saw of it: answers by status, 0 where one broke off; requests that nginx repeated, and those
+    whose answers had begun; exit statuses of replicas."""
 
     statuses: Counter[int]
     repeated: int
+    cut: int
     exits: list[int]
 
 
@@ -164,14 +171,15 @@ def disrupt(bundles: Path, requests: list[Request], concurrency: int = 8) -> tup
             exits.append(replica.stop())
             replica.start()
         time.sleep(REST_SECONDS)
-        restarted = Disruption(load.end(), front.repeated(), exits)
+        restarted = Disruption(load.end(), front.repeated(), front.cut(), exits)
 
         load = Load(front.port, requests, concurrency)
         load.start()
         time.sleep(1.5)
         killed = [second.stop(signal.SIGKILL)]
         time.sleep(REST_SECONDS)
-        return restarted, Disruption(load.end(), front.repeated() - restarted.repeated, killed)
+        statuses, repeated, cut = load.end(), front.repeated() - restarted.repeated, front.cut() - restarted.cut
+        return restarted, Disruption(statuses, repeated, cut, killed)
 
 
 @dataclass(frozen=True)
