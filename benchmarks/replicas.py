@@ -152,7 +152,7 @@ class Load(threading.Thread):
 
 @dataclass(frozen=True)
 class Disruption:
-    """What clients and nginx saw of it: answers by status, 0 where one broke off; requests that nginx repeated, and those
+    """What was seen of it: answers by status, 0 where one broke off; requests that nginx repeated, and those
     whose answers had begun; exit statuses of replicas."""
 
     statuses: Counter[int]
