@@ -24,7 +24,7 @@ DEV_READY := $(VENV)/.dev-$(RUNTIME)
 # Networks of others that find faces. Without them the service takes pictures that are framed already, and says so.
 FETCH_WEIGHTS = $(BIN)/python -m service.weights
 
-.PHONY: serve weights test lint format bench fuzz soak train clean
+.PHONY: serve weights test lint format bench fuzz soak containers train clean
 
 serve: $(SERVE_READY)
 	-@$(FETCH_WEIGHTS)
@@ -48,7 +48,7 @@ bench: $(DEV_READY)
 	$(BIN)/python -m benchmarks.serving --prepare
 	$(BIN)/python -m benchmarks.endurance
 
-# Attacks: requests made from the service's own description, and pictures made to break decoders..
+# Attacks: requests made from the service's own description, and pictures made to break decoders.
 fuzz: $(DEV_READY)
 	$(BIN)/python -m benchmarks.faults.schema
 	$(BIN)/python -m benchmarks.faults.pictures
@@ -56,6 +56,10 @@ fuzz: $(DEV_READY)
 # An hour of everything at 70% of the peak. Needs a machine to itself.
 soak: $(DEV_READY)
 	$(BIN)/python -m benchmarks.soak
+
+# Builds an image and tries it; OPTIONS are those of the script, such as `--target cuda`.
+containers:
+	$(PYTHON) deploy/prove_containers.py $(OPTIONS)
 
 # From pictures to an evaluated bundle: DATA is a directory in CelebA's layout. Takes hours on a CPU; a stopped run goes on.
 train: $(DEV_READY)

@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 from service import bundle as bundles
+from service.runtime import require_onnxruntime
 
 ARRANGEMENTS = {"one worker, one thread": (1, 1), "one worker, two threads": (1, 2), "two workers, one thread": (2, 1)}
 
@@ -33,6 +33,7 @@ def graph_inputs(bundle: bundles.Bundle, name: str, count: int) -> dict[str, np.
 
 def arrangement(bundle: bundles.Bundle, name: str, batch: int, workers: int, threads: int) -> Callable[[], float]:
     """A function that runs one round and returns its milliseconds a face."""
+    onnxruntime = require_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(bundle.path(name)), options, providers=["CPUExecutionProvider"])
@@ -75,7 +76,7 @@ def main() -> None:
         f"# Graphs of {bundle.identity}, CPU",
         "",
         f"Milliseconds a face, median of {arguments.rounds} rounds taken in turns; onnxruntime "
-        f"{onnxruntime.__version__}, Python {platform.python_version()}, {platform.machine()}.",
+        f"{require_onnxruntime().__version__}, Python {platform.python_version()}, {platform.machine()}.",
         "",
     ]
     text = "\n".join([*head, *measure(bundle, arguments.rounds, [1, 8, 32])]) + "\n"

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 from service import bundle as bundles
 from service import images
 from service.bundle import Bundle
+from service.runtime import require_onnxruntime
 from service.vectors import Sampler
 
 BATCHES = (1, 4, 16, 64)
@@ -28,6 +28,7 @@ class Work:
     """Batches of one workload for one bundle; safe to call from many threads."""
 
     def __init__(self, bundle: Bundle) -> None:
+        onnxruntime = require_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3

@@ -102,11 +102,12 @@ class _Connection(asyncio.Protocol):
 
 
 async def press(
-    port: int, requests: Iterable[Request], concurrency: int, seconds: float, warm_up: float = 1.0
+    port: int, requests: Iterable[Request], concurrency: int, seconds: float, warm_up: float = 1.0, late: bool = False
 ) -> Outcome:
     """Keep `concurrency` requests under way for `warm_up` + `seconds` seconds, going round `requests`.
 
-    Answers count that began and ended after the warm-up. A connection that breaks counts as status 0 and is reopened.
+    Answers count that began and ended after the warm-up, with `late` also those that come when the time is up. A
+    connection that breaks counts as status 0 and is reopened.
     """
     loop, outcome = asyncio.get_running_loop(), Outcome()
     supply: Iterator[Request] = itertools.cycle(requests)
@@ -125,7 +126,7 @@ async def press(
                 status, connection = 0, None
                 await asyncio.sleep(0.01)
             now = time.perf_counter()
-            if started >= begin and now <= end:
+            if started >= begin and (late or now <= end):
                 outcome.add(status, now - started, request.images)
         if connection is not None:
             connection.close()

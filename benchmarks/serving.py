@@ -113,9 +113,7 @@ def portrait(seed: int, width: int, height: int) -> bytes:
 @contextmanager
 def running(server: Server, bundle: Path, cores: Collection[int] | None = None) -> Iterator[tuple[int, psutil.Process]]:
     """The server on a free port, ready, on those cores alone if named; stopped afterwards with all its children."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     places = {"bundles": str(bundle.parent), "bundle": str(bundle), "port": str(port)}
     environment = {**os.environ, **{name: value.format(**places) for name, value in server.environment.items()}}
     command = server.arguments(bundle, port)
@@ -124,7 +122,7 @@ def running(server: Server, bundle: Path, cores: Collection[int] | None = None) 
     process = psutil.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120
-        while not _answers(port, server.dialect.ready):
+        while not answers(port, server.dialect.ready):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{server.name} did not start; exit status {process.poll()}")
             time.sleep(0.1)
@@ -144,7 +142,15 @@ def _stop(process: psutil.Popen) -> None:
         each.kill()
 
 
-def _answers(port: int, path: str) -> bool:
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers(port: int, path: str) -> bool:
+    """Whether that path is answered with 200."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as response:
             return response.status == 200

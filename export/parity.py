@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
 from service.bundle import Parity
+from service.runtime import require_onnxruntime
 
 # Sums in another order differ by a few units in the last place; a picture may round to the neighbouring level.
 TOLERANCE = {"mean": 2e-3, "log_variance": 2e-3, "attribute_estimates": 2e-3, "image": 1.0}
@@ -21,7 +21,7 @@ class ParityError(ValueError):
 
 def run_onnx(path: Path, inputs: dict[str, Tensor]) -> dict[str, np.ndarray]:
     """Every output of the graph at `path`, on the CPU."""
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = require_onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, {k: v.numpy() for k, v in inputs.items()}), strict=True))
 

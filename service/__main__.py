@@ -20,6 +20,9 @@ from service.tracing import TracingUnavailableError
 
 def main() -> int:
     """Serve until SIGTERM or SIGINT. A mistake in settings, bundles or installation is one line and status 2."""
+    # Before anything else, for the first process of a container is not stopped by a signal that it does not handle.
+    # uvicorn drains on SIGTERM and then raises it again for whoever handled it before: a drain is a clean exit.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         settings = Settings()
     except ValidationError as exc:
@@ -38,8 +41,6 @@ def main() -> int:
     # What has been loaded stays: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
-    # uvicorn drains on SIGTERM and then raises it again for whoever handled it before: a drain is a clean exit.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     rejected = app.state.service.metrics.rejected
     uvicorn.run(
         app,

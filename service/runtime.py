@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -42,6 +43,8 @@ RuntimeFactory = Callable[[Bundle, Settings], Runtime]
 
 def require_onnxruntime():
     """The `onnxruntime` module. Raises RuntimeUnavailableError, naming both extras, where it is not installed."""
+    # It reports its use to its maker from 1.31 on, unless this is set when it is imported.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as exc:

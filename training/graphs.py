@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
-import onnxruntime
 import torch
 
 from service.bundle import Bundle
+from service.runtime import require_onnxruntime
 from training.model import ConditionalVAE
 from training.pixels import to_model, to_pixels
 
@@ -29,6 +29,7 @@ class BundleGraphs:
     """The exported graphs of a bundle on ONNX Runtime: the thing that ships."""
 
     def __init__(self, bundle: Bundle) -> None:
+        onnxruntime = require_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         self._encoder, self._decoder = (

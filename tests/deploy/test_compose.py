@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -98,3 +100,16 @@ def test_the_gpu_is_asked_for_by_profile_only_and_takes_the_place_of_the_cpu():
     assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
     assert [name for name, service in SERVICES.items() if "profiles" in service] == ["facet-cuda"]
     assert not any("facet" in service.get("depends_on", []) for service in SERVICES.values())
+
+
+@pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose (Debian's package) is not installed")
+def test_compose_accepts_the_file(tmp_path: Path):
+    assert compose(ROOT / "docker-compose.yml").returncode == 0
+    broken = tmp_path / "docker-compose.yml"
+    broken.write_text(yaml.safe_dump({**COMPOSE, "services": {"facet": {"image": "facet", "mem_limits": "2g"}}}))
+    assert "mem_limits" in compose(broken).stderr
+
+
+def compose(path: Path) -> subprocess.CompletedProcess[str]:
+    command = ["docker-compose", "--file", str(path), "config", "--quiet"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -148,3 +150,34 @@ def test_when_all_is_well_the_models_are_loaded_before_the_server_starts(monkeyp
     (call,) = served
     assert [model.identity for model in call.models] == ["tiny@1.2.3"]
     assert (call.host, call.port) == ("127.0.0.1", 8123)
+
+
+def test_a_stop_while_models_load_is_a_clean_exit(tmp_path: Path, bundle_directory: Path):
+    pytest.importorskip("onnxruntime")
+    manifest = bundle_directory / "manifest.json"
+    manifest.unlink()
+    os.mkfifo(manifest)
+    variables = {
+        "FACET_BUNDLES": str(bundle_directory.parent),
+        "FACET_DEFAULT_MODEL": "tiny",
+        "FACET_WEIGHTS": str(tmp_path / "none"),
+    }
+    process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=os.environ | variables)
+    try:
+        writer = open_when_read(manifest, process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 0
+        os.close(writer)
+    finally:
+        process.kill()
+
+
+def open_when_read(pipe: Path, process: subprocess.Popen) -> int:
+    """Wait until the process reads the named pipe, and keep it waiting there for what will never be written."""
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            time.sleep(0.05)
+    raise AssertionError(f"nobody reads {pipe}; exit status {process.poll()}")

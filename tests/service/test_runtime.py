@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +14,8 @@ import pytest
 from service import runtime
 from service.bundle import BundleError
 from service.settings import Settings
+
+ROOT = Path(__file__).parents[2]
 
 
 class Node:
@@ -146,3 +152,12 @@ def test_the_fake_is_a_runtime_like_the_real_one(manifest):
         for tensor in manifest.files[name].outputs:
             assert arrays[tensor.name].shape == (2, *tensor.shape[1:])
             assert str(arrays[tensor.name].dtype) == tensor.dtype
+
+
+def test_onnxruntime_keeps_no_identifier_and_reports_nothing(tmp_path):
+    pytest.importorskip("onnxruntime")
+    code = "from service.runtime import require_onnxruntime; require_onnxruntime().SessionOptions()"
+    variables = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    homes = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=variables | homes, check=True, timeout=60)
+    assert list(tmp_path.rglob("*")) == []

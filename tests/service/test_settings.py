@@ -101,7 +101,7 @@ def test_the_table_has_every_setting_with_its_default_and_meaning():
 
 def test_the_table_does_not_depend_on_the_machine(monkeypatch):
     before = settings.table()
-    monkeypatch.setattr("os.cpu_count", lambda: 77)
+    monkeypatch.setattr("service.cores.available", lambda: 77)
     monkeypatch.setenv("FACET_PORT", "1")
     assert settings.table() == before
 

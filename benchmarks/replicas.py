@@ -1,0 +1,284 @@
+"""python -m benchmarks.replicas: Facet's replicas behind nginx, as deploy/nginx configures it.
+
+Two scenes: the throughput of one and of two replicas that have a core each, and a rolling restart and a SIGKILL under
+load, of which clients should see nothing. The results go to benchmarks/results/replicas.{json,md}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from benchmarks.dialects import Bytes
+from benchmarks.load import Request, press
+from benchmarks.serving import ROOT, answers, free_port, portrait, workloads
+
+CONFIGURATION = ROOT / "deploy" / "nginx" / "facet.conf"
+REST_SECONDS = 3.5  # nginx avoids a replica that failed for two seconds, and counts whole ones
+_LOG = "log_format tried '$status $upstream_status';"
+
+
+@dataclass
+class Replica:
+    """One process of the service on a port of its own."""
+
+    bundles: Path
+    port: int = field(default_factory=free_port)
+    core: int | None = None  # the only one that it may run on
+    process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        """Start and wait until it is ready. Raises RuntimeError where it does not get there."""
+        settings = {
+            "FACET_PORT": str(self.port),
+            "FACET_BUNDLES": str(self.bundles),
+            "FACET_LOG_LEVEL": "warning",
+            "FACET_LATENT_CACHE_BYTES": "0",
+        }
+        pin = [] if self.core is None else ["taskset", "--cpu-list", str(self.core)]
+        command = [*pin, sys.executable, "-m", "service"]
+        self.process = subprocess.Popen(command, cwd=ROOT, env=os.environ | settings)
+        _wait(lambda: answers(self.port, "/readyz"), self.process)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Its exit status after that signal."""
+        self.process.send_signal(number)
+        return self.process.wait(timeout=60)
+
+    @property
+    def cpu_seconds(self) -> float:
+        return sum(psutil.Process(self.process.pid).cpu_times()[:2])
+
+    def __enter__(self) -> Replica:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@dataclass
+class Proxy:
+    """nginx in front of replicas, and what it says of each request."""
+
+    port: int
+    log: Path
+    errors: Path
+
+    def cut(self) -> int:
+        """Answers that broke off after their head had been passed on, which no proxy can ask for again."""
+        return self.errors.read_text().count("while reading upstream")
+
+    def repeated(self) -> int:
+        """Requests that a second replica answered."""
+        return sum(" " in line.partition(" ")[2] for line in self.log.read_text().splitlines())
+
+
+@contextmanager
+def proxy(ports: list[int]) -> Iterator[Proxy]:
+    """nginx with the configuration that is shipped, but for the addresses."""
+    with tempfile.TemporaryDirectory() as place:
+        directory, port = Path(place), free_port()
+        configuration = directory / "nginx.conf"
+        configuration.write_text(_configuration(CONFIGURATION.read_text(), ports, port, directory))
+        command = ["nginx", "-c", str(configuration), "-e", str(directory / "error.log")]
+        process = subprocess.Popen(command)
+        try:
+            _wait(lambda: answers(port, "/readyz"), process)
+            yield Proxy(port, directory / "access.log", directory / "error.log")
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def _configuration(shipped: str, ports: list[int], port: int, directory: Path) -> str:
+    """The shipped part with other addresses, inside what nginx needs around it."""
+    (template, *_) = re.findall(r"^ *server facet-1:8000(.*);$", shipped, flags=re.MULTILINE)
+    servers = "\n".join(f"server 127.0.0.1:{each}{template};" for each in ports)
+    lines = re.sub(r"^ *server facet-\d:8000.*;$", "", shipped, flags=re.MULTILINE)
+    lines = lines.replace("keepalive 32;", f"{servers}\nkeepalive 32;").replace(
+        "listen 8080;", f"listen 127.0.0.1:{port};"
+    )
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    places = "\n".join(f"{kind}_temp_path {directory}/{kind};" for kind in kinds)
+    # One worker, in the foreground, as whoever starts it.
+    user = "user root;" if os.geteuid() == 0 else ""
+    return (
+        f"{user} daemon off; worker_processes 1; pid {directory}/pid; error_log {directory}/error.log;\n"
+        f"events {{ worker_connections 512; }}\n"
+        f"http {{ {_LOG} access_log {directory}/access.log tried;\n{places}\n{lines}\n}}\n"
+    )
+
+
+class Load(threading.Thread):
+    """So many connections with one request under way each, until `end`; `statuses` counts the answers."""
+
+    def __init__(self, port: int, requests: list[Request], concurrency: int) -> None:
+        super().__init__(daemon=True)
+        self.statuses: Counter[int] = Counter()
+        self._port, self._requests, self._concurrency = port, requests, concurrency
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        while not self._ended.is_set():
+            outcome = asyncio.run(press(self._port, self._requests, self._concurrency, 1.0, warm_up=0.0, late=True))
+            self.statuses += outcome.statuses
+
+    def end(self) -> Counter[int]:
+        self._ended.set()
+        self.join(timeout=60)
+        return self.statuses
+
+
+@dataclass(frozen=True)
+class Disruption:
+    """What was seen of it: answers by status, 0 where one broke off; requests that nginx repeated, and those
+    whose answers had begun; exit statuses of replicas."""
+
+    statuses: Counter[int]
+    repeated: int
+    cut: int
+    exits: list[int]
+
+
+def disrupt(bundles: Path, requests: list[Request], concurrency: int = 8) -> tuple[Disruption, Disruption]:
+    """Restart two replicas one after the other, then kill one, each under load."""
+    with Replica(bundles) as first, Replica(bundles) as second, proxy([first.port, second.port]) as front:
+        load, exits = Load(front.port, requests, concurrency), []
+        load.start()
+        for replica in (first, second):
+            time.sleep(REST_SECONDS)
+            exits.append(replica.stop())
+            replica.start()
+        time.sleep(REST_SECONDS)
+        restarted = Disruption(load.end(), front.repeated(), front.cut(), exits)
+
+        load = Load(front.port, requests, concurrency)
+        load.start()
+        time.sleep(1.5)
+        killed = [second.stop(signal.SIGKILL)]
+        time.sleep(REST_SECONDS)
+        statuses, repeated, cut = load.end(), front.repeated() - restarted.repeated, front.cut() - restarted.cut
+        return restarted, Disruption(statuses, repeated, cut, killed)
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """What replicas did, and the processor's time that they, without nginx, took for it."""
+
+    images: float  # a second
+    milliseconds: float  # of processor time an image
+
+
+def throughput(
+    bundles: Path, requests: list[Request], cores: list[int], seconds: float, concurrency: int
+) -> Throughput:
+    """Through nginx, with one replica on each of those cores."""
+    with ExitStack() as stack:
+        replicas = [stack.enter_context(Replica(bundles, core=core)) for core in cores]
+        front = stack.enter_context(proxy([replica.port for replica in replicas]))
+        asyncio.run(press(front.port, requests, concurrency, 1.0, warm_up=0.0))
+        before = sum(replica.cpu_seconds for replica in replicas)
+        begun = time.perf_counter()
+        outcome = asyncio.run(press(front.port, requests, concurrency, seconds, warm_up=0.0, late=True))
+        elapsed = time.perf_counter() - begun
+        spent = sum(replica.cpu_seconds for replica in replicas) - before
+    return Throughput(outcome.images / elapsed, 1000 * spent / outcome.images)
+
+
+def _wait(condition, process: subprocess.Popen, seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"{process.args} is not ready; exit status {process.poll()}")
+        time.sleep(0.05)
+
+
+def requests_of(bundle: Path, count: int = 16) -> list[Request]:
+    """Generated faces and edits in turn."""
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    pictures = [portrait(seed, *manifest["frame"]["aligned_size"]) for seed in range(count)]
+    return workloads(Bytes(), manifest, pictures)["mixed"]
+
+
+def report(machine: str, pinned: dict[str, list[Throughput]], scenes: dict[str, Disruption]) -> str:
+    """Medians and what clients saw, as Markdown."""
+    one = statistics.median(each.images for each in pinned["one"])
+    ratios = [two.images / one.images for one, two in zip(pinned["one"], pinned["two"], strict=True)]
+    lines = ["# Replicas behind nginx", "", f"- {machine}", ""]
+    lines += [
+        "| replicas, each on a core of its own | images/s, rounds | median | of one | CPU ms an image, median |",
+        "|---|---|---|---|---|",
+    ]
+    for name, rounds in pinned.items():
+        median = statistics.median(each.images for each in rounds)
+        cpu = statistics.median(each.milliseconds for each in rounds)
+        shown = ", ".join(f"{each.images:.0f}" for each in rounds)
+        lines.append(f"| {name} | {shown} | {median:.0f} | {median / one:.2f}x | {cpu:.2f} |")
+    lines += ["", f"Two against one by rounds: {', '.join(f'{ratio:.2f}x' for ratio in ratios)}."]
+    lines += ["", "| under load | 200 | others | repeated by nginx | exit statuses |", "|---|---|---|---|---|"]
+    for name, scene in scenes.items():
+        others = {status: count for status, count in scene.statuses.items() if status != 200}
+        exits = ", ".join(map(str, scene.exits))
+        lines.append(f"| {name} | {scene.statuses[200]} | {others or 0} | {scene.repeated} | {exits} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Run both scenes and write the results."""
+    arguments = argparse.ArgumentParser(prog="python -m benchmarks.replicas", description=__doc__)
+    arguments.add_argument("--bundles", type=Path, default=ROOT / "bundles")
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--seconds", type=float, default=5.0)
+    arguments.add_argument("--concurrency", type=int, default=16)
+    arguments.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+    asked = arguments.parse_args()
+    if not shutil.which("nginx"):
+        print("error: nginx is not installed", file=sys.stderr)
+        return 1
+    bundles = asked.bundles.resolve()
+    requests = requests_of(bundles / "celeba64")
+    pinned: dict[str, list[Throughput]] = {"one": [], "two": []}
+    for number in range(asked.rounds):
+        for name, cores in {"one": [0], "two": [0, 1]}.items():
+            pinned[name].append(throughput(bundles, requests, cores, asked.seconds, asked.concurrency))
+            print(f"round {number + 1}: {name}: {pinned[name][-1]}", flush=True)
+    restarted, killed = disrupt(bundles, requests)
+    scenes = {"a rolling restart of both": restarted, "SIGKILL of one": killed}
+    machine = (
+        f"{platform.machine()}, {os.cpu_count()} cores that nginx and the load generator share, Python "
+        f"{platform.python_version()}; generate and edit in turn at concurrency {asked.concurrency}, "
+        f"{asked.rounds} rounds of {asked.seconds:g} s; load average at the end {os.getloadavg()[1]:.0f}."
+    )
+    asked.out.mkdir(parents=True, exist_ok=True)
+    rounds = {name: [vars(each) for each in found] for name, found in pinned.items()}
+    listed = {name: vars(scene) for name, scene in scenes.items()}
+    (asked.out / "replicas.json").write_text(
+        json.dumps({"machine": machine, "pinned": rounds, "scenes": listed}, indent=1) + "\n"
+    )
+    (asked.out / "replicas.md").write_text(report(machine, pinned, scenes))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
