@@ -10,10 +10,10 @@ from typing import Any
 from facet.client import URL_VARIABLE
 
 _EXAMPLES = """examples:
-  facet edit photo.jpg Smiling=1 Male=-1 -o edited.jpg
+  facet edit photo.jpg Smiling=1 Bangs=-1 -o edited.jpg
   facet edit photos/ Eyeglasses=1 -o with-glasses/ --skip-existing
   facet sweep photo.jpg Smiling -o strip.png
-  facet sweep photo.jpg Young -o older.gif --layout animation --target -1
+  facet sweep photo.jpg Eyeglasses -o glasses.gif --layout animation
   facet generate Smiling=1 --count 4 --seed 7 -o faces.png
   facet encode photo.jpg
   facet models

@@ -9,6 +9,9 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+import numpy as np
+
+from service import vectors
 from service.batcher import QueueFullError
 from service.calls import Call
 from service.credentials import Agent, Credentials
@@ -91,6 +94,14 @@ class Work:
     service: Service
     call: Call
     model: Model
+
+    def attributes(
+        self, values: vectors.AttributeValues, field: str = "attributes", exclusive: bool = True
+    ) -> np.ndarray:
+        """f32 [K] of what the request says in `field`, NaN for the rest. Raises Problem 422, or 403 for what is withheld."""
+        vector = vectors.attribute_vector(values, self.model.manifest, field, exclusive)
+        self.model.withheld.refuse(vector, field)
+        return vector
 
     def origin(self, original: bytes | None = None) -> Origin:
         """What the pictures of the answer are: edits of a photograph, if there is an `original`, or drawn whole."""

@@ -74,7 +74,7 @@ _SWEEP_OFFERS = {
 }
 _SWEEP_TYPES = {negotiation.MEDIA_TYPES[kind] for offers in _SWEEP_OFFERS.values() for kind in offers if kind != "json"}
 _SWEEP_RESPONSES = {200: {"model": PicturesResponse, "content": dict.fromkeys(sorted(_SWEEP_TYPES), _BINARY)}}
-_WORK_PROBLEMS = _problems(400, 404, 406, 413, 415, 422, 429, 500, 503, 504)
+_WORK_PROBLEMS = _problems(400, 403, 404, 406, 413, 415, 422, 429, 500, 503, 504)
 
 
 def _body(schema: type, with_json: bool) -> dict[str, Any]:
@@ -113,7 +113,7 @@ async def encode(request: Request, service: Shared, call: Current) -> JSONRespon
     upload = await uploads.read(request)
     asked = upload.parameters(EncodeRequest)
     work = service.work(call, asked.model)
-    known = vectors.attribute_vector(asked.attributes or {}, work.model.manifest, exclusive=False)
+    known = work.attributes(asked.attributes or {}, exclusive=False)
     found = await sources.encoded(work, upload, asked, known)
     call.count("encode", len(found.places))
     faces = [
@@ -143,7 +143,7 @@ async def generate(request: Request, service: Shared, call: Current) -> Response
     wanted = negotiation.choose(request.headers.get("accept", ""))
     asked = (await uploads.read_json(request)).parameters(GenerateRequest)
     work = service.work(call, asked.model)
-    vector = vectors.attribute_vector(asked.attributes, work.model.manifest)
+    vector = work.attributes(asked.attributes)
     seed = random.randrange(MAX_SEED + 1) if asked.seed is None else asked.seed
     if asked.latents is None:
         _check_count("count", asked.count, service.settings.max_count)
@@ -172,7 +172,7 @@ async def edit(request: Request, service: Shared, call: Current) -> Response:
     upload = await uploads.read(request)
     asked = upload.parameters(EditRequest)
     work = service.work(call, asked.model)
-    target = vectors.edit_target(vectors.attribute_vector(asked.attributes, work.model.manifest), work.model.manifest)
+    target = vectors.edit_target(work.attributes(asked.attributes), work.model.manifest)
     known = _source_attributes(work, asked)
     if asked.latent is None:
         source = await sources.encoded(work, upload, asked, known)
@@ -201,6 +201,7 @@ async def sweep_attribute(request: Request, service: Shared, call: Current) -> R
     asked = upload.parameters(SweepRequest)
     wanted = negotiation.choose(request.headers.get("accept", ""), _SWEEP_OFFERS[asked.layout])
     work = service.work(call, asked.model)
+    work.model.withheld.refuse_names(asked.attribute, "attribute")
     source = await _swept_face(work, upload, asked)
     plan = Plan.make(source.attributes, asked, work.model.manifest)
     steps = plan.attributes.reshape(-1, source.attributes.shape[1])
@@ -225,7 +226,7 @@ async def _swept_face(work: Work, upload: uploads.Upload, asked: SweepRequest) -
             raise invalid("seed", asked.seed, "cannot be given together with an image")
         return await sources.encoded(work, upload, asked, known)
     elif asked.seed is not None:
-        vector = vectors.attribute_vector(asked.attributes, work.model.manifest)
+        vector = work.attributes(asked.attributes)
         shown = work.model.sampler.attributes(vector, asked.seed, 1)
         latent = work.model.sampler.latents(asked.seed, shown)
         work.call.headers["X-Facet-Seed"] = str(asked.seed)
@@ -254,10 +255,8 @@ async def verify(request: Request, service: Shared, call: Current) -> JSONRespon
 
 
 def _source_attributes(work: Work, asked: EditRequest | SweepRequest) -> np.ndarray:
-    """What the face is said to show before, f32 [K], NaN where nothing is said. Raises a 422 Problem."""
-    return vectors.attribute_vector(
-        asked.source_attributes or {}, work.model.manifest, "source_attributes", exclusive=False
-    )
+    """What the face is said to show before, f32 [K], NaN where nothing is said. Raises Problems."""
+    return work.attributes(asked.source_attributes or {}, "source_attributes", exclusive=False)
 
 
 @router.get("/v1/models", response_model=ModelsResponse, responses=_problems(503), summary="Loaded models")
@@ -335,7 +334,10 @@ def _describe(service: Service, model: Model) -> ModelResponse:
         image_size=manifest.frame.image_size,
         aligned_size=manifest.frame.aligned_size,
         latent_size=manifest.latent_size,
-        attributes=[AttributeResponse(**a.model_dump(exclude={"gain"})) for a in manifest.attributes],
+        attributes=[
+            AttributeResponse(**a.model_dump(exclude={"gain"}), enabled=a.name not in model.withheld)
+            for a in manifest.attributes
+        ],
         weights_licence=manifest.weights_licence,
         evaluation=manifest.evaluation,
     )

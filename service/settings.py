@@ -5,12 +5,25 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "FACET_"
+_SWITCH = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True, "all": True}
+
+
+def _names(value: Any) -> Any:
+    """Names with commas between them; what is no text passes."""
+    return frozenset(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+
+def _all_or_some(value: Any) -> Any:
+    return _SWITCH.get(value.strip().lower(), _names(value)) if isinstance(value, str) else value
+
+
+Switch = Annotated[bool | frozenset[str], NoDecode, BeforeValidator(_all_or_some)]
 
 
 class Settings(BaseSettings):
@@ -53,6 +66,11 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=20_000_000, ge=1024, description="largest request body; larger ones get 413")
     max_image_pixels: int = Field(default=32_000_000, ge=1, description="largest uploaded picture; larger ones get 413")
     max_count: int = Field(default=64, ge=1, description="faces that one request may generate")
+    sensitive_attributes: Switch = Field(
+        default=False,
+        description="which attributes that a bundle marks as sensitive may be named and are told: `true` for all, or "
+        "names with commas between them",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="verbosity of the log")
     log_format: Literal["json", "text"] = Field(
         default_factory=lambda: "text" if sys.stderr and sys.stderr.isatty() else "json",

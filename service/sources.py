@@ -59,11 +59,11 @@ def given(work: Work, upload: uploads.Upload, asked: EditRequest, known: np.ndar
         raise invalid("latent", f"{len(asked.latent)} values", "cannot be given together with an image")
     if asked.output == "photo":
         raise invalid("output", asked.output, "takes an image; with a latent it must be face")
-    if np.isnan(known).any():
-        missing = [
-            name for name, value in zip(work.model.manifest.attribute_names, known, strict=True) if np.isnan(value)
-        ]
+    unsaid = [name for name, value in zip(work.model.manifest.attribute_names, known, strict=True) if np.isnan(value)]
+    # What is withheld the client was never told; it gets what goes best with the rest.
+    if missing := [name for name in unsaid if name not in work.model.withheld]:
         raise invalid(
             "source_attributes", None, f"is required with a latent, for every attribute; missing: {', '.join(missing)}"
         )
-    return vectors.latent_matrix([asked.latent], work.model.manifest, ["latent"]), known[None]
+    shown = work.model.sampler.expected(known) if unsaid else known
+    return vectors.latent_matrix([asked.latent], work.model.manifest, ["latent"]), shown[None]

@@ -25,7 +25,11 @@ export const address = (path) => new URL(path, document.baseURI).href;
 
 export const models = async () => (await call("GET", "v1/models")).json();
 
-export const model = async (name) => (await call("GET", `v1/models/${encodeURIComponent(name)}`)).json();
+/** A model, with the attributes that may be asked for. */
+export async function model(name) {
+  const told = await (await call("GET", `v1/models/${encodeURIComponent(name)}`)).json();
+  return { ...told, attributes: told.attributes.filter((attribute) => attribute.enabled) };
+}
 
 /** The faces of a picture, largest first. */
 export const encode = async (picture, fields, options = {}) =>
