@@ -33,6 +33,7 @@ def application(
 
         from service.app import create_app
         from service.credentials import CredentialsError
+        from service.keys import KeysError
         from service.runtime import RuntimeUnavailableError, require_onnxruntime
         from service.settings import Settings
         from service.tracing import TracingUnavailableError
@@ -52,7 +53,7 @@ def application(
     except ValidationError as exc:
         first = exc.errors()[0]
         raise SetupError(f"{first['loc'][0]}={first['input']!r}: {first['msg']}") from exc
-    except (CredentialsError, RuntimeUnavailableError, TracingUnavailableError) as exc:
+    except (CredentialsError, KeysError, RuntimeUnavailableError, TracingUnavailableError) as exc:
         raise SetupError(str(exc)) from exc
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import uvicorn
 from pydantic import ValidationError
@@ -12,6 +15,7 @@ from service import logs
 from service.app import create_app
 from service.bundle import BundleError
 from service.credentials import CredentialsError
+from service.keys import KeysError
 from service.runtime import RuntimeUnavailableError, require_onnxruntime
 from service.settings import PREFIX, Settings
 from service.tracing import TracingUnavailableError
@@ -31,21 +35,47 @@ def main() -> int:
         require_onnxruntime()
         app = create_app(settings)
         app.state.service.models.load_all()  # before the server starts, so that a refusal is one line
-    except (BundleError, CredentialsError, RuntimeUnavailableError, TracingUnavailableError) as exc:
+    except (BundleError, CredentialsError, KeysError, RuntimeUnavailableError, TracingUnavailableError) as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 2
     # uvicorn drains on SIGTERM and then raises it again for whoever handled it before: a drain is a clean exit.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=int(settings.request_timeout) + 1,
-    )
+    options = {
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "timeout_graceful_shutdown": int(settings.request_timeout) + 1,
+    }
+    if app.state.administration is None:
+        uvicorn.run(app, host=settings.host, port=settings.port, **options)
+        return 0
+    first = uvicorn.Server(uvicorn.Config(app, settings.host, settings.port, **options))
+    beside = Beside(uvicorn.Config(app.state.administration, settings.admin_host, settings.admin_port, **options))
+    with asyncio.Runner(loop_factory=first.config.get_loop_factory()) as runner:
+        runner.run(serve(first, beside))
     return 0
+
+
+class Beside(uvicorn.Server):
+    """A second server in one process: the lifespan and the signals are the first one's."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        config.lifespan = "off"
+        super().__init__(config)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(first: uvicorn.Server, beside: Beside) -> None:
+    """Both, until the first one has ended: whoever watches the metrics sees it drain."""
+    other = asyncio.create_task(beside.serve())
+    try:
+        await first.serve()
+    finally:
+        beside.should_exit = True
+        await other
 
 
 if __name__ == "__main__":

@@ -12,11 +12,13 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from service import vectors
+from service.access import Access
 from service.batcher import QueueFullError
 from service.calls import Call
 from service.credentials import Agent, Credentials
 from service.faces import FaceFinder
 from service.latents import LatentCache
+from service.limits import Bodies
 from service.metrics import Metrics
 from service.models import Model, Models
 from service.problems import Problem
@@ -45,6 +47,8 @@ class Service:
     codecs: Executor
     latents: LatentCache
     faces: FaceFinder
+    access: Access
+    bodies: Bodies
     credentials: Credentials | None = None
     ready: bool = False
     codec_jobs: int = 0
@@ -98,7 +102,10 @@ class Work:
     def attributes(
         self, values: vectors.AttributeValues, field: str = "attributes", exclusive: bool = True
     ) -> np.ndarray:
-        """f32 [K] of what the request says in `field`, NaN for the rest. Raises Problem 422, or 403 for what is withheld."""
+        """f32 [K] of what the request says in `field`, NaN for the rest.
+
+        Raises Problem 422, or 403 for an attribute that is withheld.
+        """
         vector = vectors.attribute_vector(values, self.model.manifest, field, exclusive)
         self.model.withheld.refuse(vector, field)
         return vector

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import http
 import random
-import secrets
 from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
-from prometheus_client.exposition import choose_encoder
+from fastapi.responses import JSONResponse, Response
 
 from service import answers, images, negotiation, provenance, sources, uploads, vectors
 from service.answers import by_name, floats
-from service.bundle import BundleError
 from service.calls import Call
 from service.context import Service, Work
 from service.latents import Encoded
-from service.models import Model, unknown_model
+from service.models import Model
 from service.problems import MEDIA_TYPE as PROBLEM_TYPE
-from service.problems import Problem, invalid
-from service.runtime import RuntimeUnavailableError
+from service.problems import invalid
 from service.schemas import (
     MAX_SEED,
     AttributeResponse,
@@ -30,7 +26,6 @@ from service.schemas import (
     EncodeResponse,
     Face,
     GenerateRequest,
-    HealthResponse,
     ModelResponse,
     ModelsResponse,
     PicturesResponse,
@@ -38,7 +33,6 @@ from service.schemas import (
     VerifyRequest,
     VerifyResponse,
 )
-from service.settings import Settings
 from service.sweep import Plan
 
 
@@ -51,14 +45,25 @@ async def _call(request: Request) -> Call:
     return request.state.call
 
 
+async def _admitted(request: Request) -> Call:
+    """The call of somebody who may have work done, said before anything of its body is read."""
+    call: Call = request.state.call
+    access = request.app.state.service.access
+    if not access.is_open:
+        access.admit(request, call)
+    return call
+
+
 Shared = Annotated[Service, Depends(_service)]
 Current = Annotated[Call, Depends(_call)]
+Admitted = Annotated[Call, Depends(_admitted)]
 
 router = APIRouter()
 PROBLEM_SCHEMA = "ProblemResponse"
 
 
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """These answers as problems, for the OpenAPI document."""
     content = {PROBLEM_TYPE: {"schema": {"$ref": f"#/components/schemas/{PROBLEM_SCHEMA}"}}}
     return {status: {"description": http.HTTPStatus(status).phrase, "content": content} for status in statuses}
 
@@ -74,7 +79,7 @@ _SWEEP_OFFERS = {
 }
 _SWEEP_TYPES = {negotiation.MEDIA_TYPES[kind] for offers in _SWEEP_OFFERS.values() for kind in offers if kind != "json"}
 _SWEEP_RESPONSES = {200: {"model": PicturesResponse, "content": dict.fromkeys(sorted(_SWEEP_TYPES), _BINARY)}}
-_WORK_PROBLEMS = _problems(400, 403, 404, 406, 413, 415, 422, 429, 500, 503, 504)
+_WORK_PROBLEMS = documented(400, 401, 403, 404, 406, 413, 415, 422, 429, 500, 503, 504)
 
 
 def _body(schema: type, with_json: bool) -> dict[str, Any]:
@@ -109,7 +114,7 @@ def _json_body(schema: type) -> dict[str, Any]:
     openapi_extra=_body(EncodeRequest, with_json=False),
     summary="What a face shows: latent and attributes",
 )
-async def encode(request: Request, service: Shared, call: Current) -> JSONResponse:
+async def encode(request: Request, service: Shared, call: Admitted) -> JSONResponse:
     upload = await uploads.read(request)
     asked = upload.parameters(EncodeRequest)
     work = service.work(call, asked.model)
@@ -139,7 +144,7 @@ async def encode(request: Request, service: Shared, call: Current) -> JSONRespon
     openapi_extra=_json_body(GenerateRequest),
     summary="Faces from attributes",
 )
-async def generate(request: Request, service: Shared, call: Current) -> Response:
+async def generate(request: Request, service: Shared, call: Admitted) -> Response:
     wanted = negotiation.choose(request.headers.get("accept", ""))
     asked = (await uploads.read_json(request)).parameters(GenerateRequest)
     work = service.work(call, asked.model)
@@ -154,6 +159,7 @@ async def generate(request: Request, service: Shared, call: Current) -> Response
         names = [f"latents.{row}" for row in range(len(asked.latents))]
         latent = vectors.latent_matrix(asked.latents, work.model.manifest, names)
         attributes = work.model.sampler.attributes(vector, seed, len(latent))
+    call.charge(len(latent))
     drawn = await work.model.decode(latent, attributes, call)
     call.count("generate", len(drawn))
     call.headers["X-Facet-Seed"] = str(seed)
@@ -167,7 +173,7 @@ async def generate(request: Request, service: Shared, call: Current) -> Response
     openapi_extra=_body(EditRequest, with_json=True),
     summary="Change the attributes of a face",
 )
-async def edit(request: Request, service: Shared, call: Current) -> Response:
+async def edit(request: Request, service: Shared, call: Admitted) -> Response:
     wanted = negotiation.choose(request.headers.get("accept", ""))
     upload = await uploads.read(request)
     asked = upload.parameters(EditRequest)
@@ -196,7 +202,7 @@ async def edit(request: Request, service: Shared, call: Current) -> Response:
     openapi_extra=_body(SweepRequest, with_json=True),
     summary="An attribute changed gradually",
 )
-async def sweep_attribute(request: Request, service: Shared, call: Current) -> Response:
+async def sweep_attribute(request: Request, service: Shared, call: Admitted) -> Response:
     upload = await uploads.read(request)
     asked = upload.parameters(SweepRequest)
     wanted = negotiation.choose(request.headers.get("accept", ""), _SWEEP_OFFERS[asked.layout])
@@ -208,6 +214,7 @@ async def sweep_attribute(request: Request, service: Shared, call: Current) -> R
     _check_count("steps", len(steps), service.settings.max_count)
     if len(steps) * asked.size**2 > service.settings.max_image_pixels:
         raise invalid("size", asked.size, f"{len(steps)} pictures of that size are too many pixels")
+    call.charge(len(steps))
     attributes = np.concatenate([source.attributes, steps])
     drawn = await work.model.decode(np.repeat(source.mean, len(attributes), axis=0), attributes, call)
     call.count("sweep", len(steps))
@@ -238,11 +245,11 @@ async def _swept_face(work: Work, upload: uploads.Upload, asked: SweepRequest) -
 @router.post(
     "/v1/verify",
     response_model=VerifyResponse,
-    responses=_problems(400, 413, 415, 422, 429, 503, 504),
+    responses=documented(400, 401, 403, 413, 415, 422, 429, 503, 504),
     openapi_extra=_body(VerifyRequest, with_json=False),
     summary="What a picture says about its origin",
 )
-async def verify(request: Request, service: Shared, call: Current) -> JSONResponse:
+async def verify(request: Request, service: Shared, call: Admitted) -> JSONResponse:
     upload = await uploads.read(request)
     upload.parameters(VerifyRequest)
     uploaded = upload.picture()
@@ -259,63 +266,21 @@ def _source_attributes(work: Work, asked: EditRequest | SweepRequest) -> np.ndar
     return work.attributes(asked.source_attributes or {}, "source_attributes", exclusive=False)
 
 
-@router.get("/v1/models", response_model=ModelsResponse, responses=_problems(503), summary="Loaded models")
-async def list_models(service: Shared) -> ModelsResponse:
-    return ModelsResponse(models=[_describe(service, model) for model in service.models.all()])
+@router.get("/v1/models", response_model=ModelsResponse, responses=documented(401, 403, 503), summary="Loaded models")
+async def list_models(request: Request, service: Shared, call: Current) -> ModelsResponse:
+    service.access.check(request, call, "use")
+    return ModelsResponse(models=[described(service, model) for model in service.models.all()])
 
 
-@router.get("/v1/models/{name}", response_model=ModelResponse, responses=_problems(404, 422, 503), summary="One model")
-async def describe_model(name: str, service: Shared) -> ModelResponse:
-    return _describe(service, service.models.get(name))
-
-
-@router.post(
-    "/v1/models/{name}:reload",
+@router.get(
+    "/v1/models/{name}",
     response_model=ModelResponse,
-    responses=_problems(401, 403, 404, 409, 422, 503),
-    summary="Load a bundle again, or a new one",
+    responses=documented(401, 403, 404, 422, 503),
+    summary="One model",
 )
-async def reload_model(name: str, request: Request, service: Shared, call: Current) -> ModelResponse:
-    _require_admin(request, service.settings)
-    try:
-        model = await service.models.reload(name)
-    except KeyError:
-        raise unknown_model(name, [loaded.manifest.name for loaded in service.models.all()]) from None
-    except (BundleError, RuntimeUnavailableError) as exc:
-        rule = f"{exc}; the model that was loaded before goes on"
-        raise Problem(409, rule, [{"field": "model", "value": name[:80], "rule": str(exc)}]) from exc
-    call.headers["X-Facet-Model"] = model.identity
-    return _describe(service, model)
-
-
-def _require_admin(request: Request, settings: Settings) -> None:
-    """Raises a 403 Problem where nobody may, 401 where the token is not right."""
-    token = settings.admin_token.get_secret_value()
-    if not token:
-        raise Problem(403, "administration over HTTP is switched off (FACET_ADMIN_TOKEN is not set)")
-    offered = request.headers.get("authorization", "")
-    if not secrets.compare_digest(offered.encode(), f"Bearer {token}".encode()):
-        rule = "the header Authorization must be 'Bearer' and the token"
-        raise Problem(401, rule, headers={"WWW-Authenticate": "Bearer"})
-
-
-@router.get("/healthz", response_model=HealthResponse, responses={503: {"model": HealthResponse}}, summary="Liveness")
-async def healthz(service: Shared) -> JSONResponse:
-    dead = [model.identity for model in service.models.all() if not model.healthy]
-    body = HealthResponse(status=f"the worker of {dead[0]} died" if dead else "ok")
-    return JSONResponse(body.model_dump(), 503 if dead else 200)
-
-
-@router.get("/readyz", response_model=HealthResponse, responses={503: {"model": HealthResponse}}, summary="Readiness")
-async def readyz(service: Shared) -> JSONResponse:
-    ready = service.ready and all(model.healthy for model in service.models.all())
-    return JSONResponse(HealthResponse(status="ok" if ready else "not ready").model_dump(), 200 if ready else 503)
-
-
-@router.get("/metrics", response_class=PlainTextResponse, summary="Prometheus metrics")
-async def metrics(request: Request, service: Shared) -> Response:
-    encoder, content_type = choose_encoder(request.headers.get("accept", ""))
-    return Response(encoder(service.metrics.registry), headers={"Content-Type": content_type})
+async def describe_model(name: str, request: Request, service: Shared, call: Current) -> ModelResponse:
+    service.access.check(request, call, "use")
+    return described(service, service.models.get(name))
 
 
 def _check_count(field: str, count: int, largest: int) -> None:
@@ -323,7 +288,8 @@ def _check_count(field: str, count: int, largest: int) -> None:
         raise invalid(field, count, f"at most {largest} faces in one request")
 
 
-def _describe(service: Service, model: Model) -> ModelResponse:
+def described(service: Service, model: Model) -> ModelResponse:
+    """What there is to know of a loaded model."""
     manifest = model.manifest
     return ModelResponse(
         name=manifest.name,

@@ -23,6 +23,8 @@ def _all_or_some(value: Any) -> Any:
     return _SWITCH.get(value.strip().lower(), _names(value)) if isinstance(value, str) else value
 
 
+Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s,*]+)$")]
+Origins = Annotated[frozenset[Origin], NoDecode, BeforeValidator(_names)]
 Switch = Annotated[bool | frozenset[str], NoDecode, BeforeValidator(_all_or_some)]
 
 
@@ -58,12 +60,29 @@ class Settings(BaseSettings):
     admin_token: SecretStr = Field(
         default=SecretStr(""), description="bearer token for reloading models over HTTP; empty: that is switched off"
     )
+    admin_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="port for metrics and reloading, which the main one then lacks; 0: all on one",
+    )
+    admin_host: str = Field(default="127.0.0.1", description="address that this port listens on")
+    keys_file: str = Field(
+        default="", description="file of API keys, which `python -m service.keys` makes; empty: no key is asked for"
+    )
+    cors_origins: Origins = Field(
+        default_factory=frozenset,
+        description="origins whose pages may call from a browser, with commas between them, or `*`; empty: none",
+    )
     latent_cache_bytes: int = Field(
         default=16_000_000,
         ge=0,
         description="memory for latents of pictures that may come again; 0: none are kept",
     )
     max_body_bytes: int = Field(default=20_000_000, ge=1024, description="largest request body; larger ones get 413")
+    max_bodies_bytes: int = Field(
+        default=200_000_000, ge=1024, description="request bodies that are held at once; beyond that, 429"
+    )
     max_image_pixels: int = Field(default=32_000_000, ge=1, description="largest uploaded picture; larger ones get 413")
     max_count: int = Field(default=64, ge=1, description="faces that one request may generate")
     sensitive_attributes: Switch = Field(

@@ -39,6 +39,8 @@ async def encoded(
         # All of them, whichever is asked for: the next request may want another, and finding them costs far more. Of a
         # crowd, the largest.
         faces = faces[: work.service.settings.max_count]
+        if asked.face == "all":
+            work.call.charge(len(faces))
         found = await work.model.encode(
             np.stack([face.pixels for face in faces]), np.repeat(known[None], len(faces), axis=0), work.call
         )
@@ -46,6 +48,7 @@ async def encoded(
         encoded = Encoded(found["mean"], found["log_variance"], found["attribute_estimates"], places, *size)
         work.service.latents.put(key, encoded)
     if asked.face == "all":
+        work.call.charge(len(encoded.places))  # those from memory too
         return encoded
     if asked.face >= len(encoded.places):
         rule = f"must be below {len(encoded.places)}, the number of faces found, or 'all'"

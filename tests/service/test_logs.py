@@ -250,6 +250,6 @@ def test_people_get_text_and_collectors_json(monkeypatch, terminal: bool, layout
 def test_the_operators_manual_has_a_row_for_each_field(client: TestClient, log: Log):
     client.post("/v1/edit", files={"image": fakes.grey(40)}, data={"attributes": '{"Smiling": 1}'})
     logging.getLogger("service.some").error("failed", exc_info=raised("x"))
-    fields = {name for line in log.lines for name in line} | {"trace_id", "ended_in"}
+    fields = {name for line in log.lines for name in line} | {"trace_id", "ended_in", "key"}
     section = OPERATIONS.read_text(encoding="utf-8").partition("\n## Logs\n")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE)) == fields

@@ -112,7 +112,9 @@ def test_no_answer_tells_one(client: TestClient):
     answers = [
         client.post("/v1/generate", json={"count": 2}, headers=JSON),
         client.post("/v1/edit", files=picture, data={"attributes": '{"Smiling": 1}'}, headers=JSON),
-        client.post("/v1/sweep", json={"attribute": "Smiling", "seed": 1, "steps": 3, "layout": "frames"}, headers=JSON),
+        client.post(
+            "/v1/sweep", json={"attribute": "Smiling", "seed": 1, "steps": 3, "layout": "frames"}, headers=JSON
+        ),
     ]
     for answer in answers:
         assert answer.status_code == 200, answer.text
