@@ -1,8 +1,12 @@
 // The service's REST interface. Paths are relative, so that the page also works behind a path prefix.
 
+import { askForKey, key } from "./key.js";
+
 const MOST_RETRIES = 5;
 const TITLES = {
   400: "This file is broken",
+  401: "This service asks for a key",
+  403: "That is not allowed",
   404: "That is not there",
   413: "Too large",
   415: "This is not a picture",
@@ -64,9 +68,12 @@ function form(picture, fields) {
 async function call(method, path, { body, accept = "*/*", json = false, signal, onWait } = {}) {
   const headers = { Accept: accept, ...(json ? { "Content-Type": "application/json" } : {}) };
   for (let attempt = 0; ; attempt += 1) {
+    const used = key();
+    if (used) headers.Authorization = `Bearer ${used}`;
     try {
       return await once(path, { method, headers, body, signal });
     } catch (error) {
+      if (error.status === 401 && (await askForKey(used))) continue;
       if (!(error instanceof Problem) || error.retryAfter === null || attempt >= MOST_RETRIES) throw error;
       onWait?.(error);
       await pause(1000 * error.retryAfter, signal);
