@@ -18,7 +18,8 @@ _EXAMPLES = """examples:
   facet encode photo.jpg
   facet models
 
-The work is done in this process, unless --url or the variable FACET_URL names a service."""
+The work is done in this process, unless --url or the variable FACET_URL names a service. If that asks for a key, it
+is in the variable FACET_KEY."""
 
 
 class UsageError(Exception):

@@ -42,7 +42,8 @@ def application(
     unknown = sorted(set(settings) - set(Settings.model_fields))
     if unknown:
         raise SetupError(f"{', '.join(unknown)}: no such setting; they are {', '.join(Settings.model_fields)}")
-    given = {"bundles": bundles, "weights": weights} | settings
+    # No key is asked of this process, whatever the environment says to services.
+    given = {"bundles": bundles, "weights": weights, "keys_file": ""} | settings
     if timeout is not None:
         given.setdefault("request_timeout", timeout)
     try:

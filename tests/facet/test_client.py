@@ -161,6 +161,15 @@ def test_the_service_is_told_the_time_limit():
     assert seen(timeout=2).extensions["timeout"]["connect"] == 2
 
 
+def test_a_key_is_sent_from_the_argument_or_the_environment(monkeypatch):
+    assert "authorization" not in seen().headers
+    assert seen(key="facet_one").headers["authorization"] == "Bearer facet_one"
+    monkeypatch.setenv("FACET_KEY", "facet_two")
+    assert seen().headers["authorization"] == "Bearer facet_two"
+    assert seen(key="facet_one").headers["authorization"] == "Bearer facet_one"
+    assert seen(headers={"Authorization": "Bearer x"}).headers["authorization"] == "Bearer x"
+
+
 def test_headers_and_a_path_in_the_address_are_kept():
     request = seen(headers={"Authorization": "Bearer x"})
     assert request.headers["authorization"] == "Bearer x"
