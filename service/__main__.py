@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ from service.keys import KeysError
 from service.runtime import RuntimeUnavailableError, require_onnxruntime
 from service.settings import PREFIX, Settings
 from service.tracing import TracingUnavailableError
+
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+log = logging.getLogger(__name__)
 
 
 def main() -> int:
@@ -38,6 +42,8 @@ def main() -> int:
     except (BundleError, CredentialsError, KeysError, RuntimeUnavailableError, TracingUnavailableError) as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 2
+    if app.state.service.access.is_open and settings.host not in _LOOPBACK:
+        log.warning("listening on %s without FACET_KEYS_FILE: whoever reaches this port may use it", settings.host)
     # uvicorn drains on SIGTERM and then raises it again for whoever handled it before: a drain is a clean exit.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     options = {

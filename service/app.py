@@ -27,6 +27,7 @@ from service.models import Models
 from service.routes import PROBLEM_SCHEMA, router
 from service.runtime import OnnxRuntime, RuntimeFactory, RuntimeUnavailableError
 from service.schemas import ProblemResponse
+from service.sensitivity import unknown
 from service.settings import Settings
 from service.tracing import Tracing
 from service.version import VERSION
@@ -69,6 +70,9 @@ def create_app(
         try:
             if not service.models.all():
                 service.models.load_all()
+            mistyped = unknown(settings.sensitive_attributes, (model.manifest for model in service.models.all()))
+            if mistyped:
+                log.warning("FACET_SENSITIVE_ATTRIBUTES: no model has a sensitive %s", ", ".join(mistyped))
             service.ready = True
             log.info("ready")
             async with service.models.watching():

@@ -346,9 +346,9 @@ class _Limit:
     def add(self, count: int) -> None:
         self._seen += count
         self._bodies.held += count
-        self._bodies.check(self._seen, 0)
         if self._seen > self._limit:
             raise self._too_large(f"has more than {self._limit} bytes")
+        self._bodies.check(self._seen, 0)
 
     def close(self) -> None:
         """The request is over, and its body is no longer held."""

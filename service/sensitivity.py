@@ -47,5 +47,11 @@ class Withheld:
                 raise _refusal(field, name, f"{name} {_RULE}")
 
 
+def unknown(enabled: bool | Collection[str], manifests: Iterable[Manifest]) -> list[str]:
+    """What is enabled by name and is a sensitive attribute of no model: mistyped, most likely."""
+    known = {attribute.name for manifest in manifests for attribute in manifest.attributes if attribute.sensitive}
+    return [] if isinstance(enabled, bool) else sorted(set(enabled) - known)
+
+
 def _refusal(field: str, value: float | str, rule: str) -> Problem:
     return Problem(403, f"{field}: {rule}", [{"field": field, "value": shown(value), "rule": rule}])

@@ -3,6 +3,7 @@
 import { askForKey, key } from "./key.js";
 
 const MOST_RETRIES = 5;
+const LONGEST_WAIT = 60; // seconds; a key may have to wait far longer, and its user wants to know
 const TITLES = {
   400: "This file is broken",
   401: "This service asks for a key",
@@ -74,7 +75,8 @@ async function call(method, path, { body, accept = "*/*", json = false, signal, 
       return await once(path, { method, headers, body, signal });
     } catch (error) {
       if (error.status === 401 && (await askForKey(used))) continue;
-      if (!(error instanceof Problem) || error.retryAfter === null || attempt >= MOST_RETRIES) throw error;
+      const mayRetry = error instanceof Problem && error.retryAfter !== null && error.retryAfter <= LONGEST_WAIT;
+      if (!mayRetry || attempt >= MOST_RETRIES) throw error;
       onWait?.(error);
       await pause(1000 * error.retryAfter, signal);
     }

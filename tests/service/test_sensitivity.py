@@ -70,6 +70,18 @@ def test_some_may_be_enabled_by_name(manifest: Manifest):
     assert Withheld.of(manifest, {"Male"}) == Withheld.of(manifest, True) == Withheld({})
 
 
+def test_a_mistyped_name_is_a_warning(settings: Settings, caplog):
+    with fakes.serving(settings.model_copy(update={"sensitive_attributes": frozenset({"Mael", "Male"})})):
+        pass
+    assert [r.getMessage() for r in caplog.records if "FACET_SENSITIVE" in r.getMessage()] == [
+        "FACET_SENSITIVE_ATTRIBUTES: no model has a sensitive Mael"
+    ]
+    caplog.clear()
+    with fakes.serving(settings):
+        pass
+    assert "FACET_SENSITIVE" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("path", "asked", "field"),
     [
