@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,7 +59,7 @@ def main() -> int:
     first = uvicorn.Server(uvicorn.Config(app, settings.host, settings.port, **options))
     beside = Beside(uvicorn.Config(app.state.administration, settings.admin_host, settings.admin_port, **options))
     with asyncio.Runner(loop_factory=first.config.get_loop_factory()) as runner:
-        runner.run(serve(first, beside))
+        runner.run(serve(first, beside, beside.config.bind_socket()))
     return 0
 
 
@@ -74,9 +75,9 @@ class Beside(uvicorn.Server):
         yield
 
 
-async def serve(first: uvicorn.Server, beside: Beside) -> None:
-    """Both, until the first one has ended: whoever watches the metrics sees it drain."""
-    other = asyncio.create_task(beside.serve())
+async def serve(first: uvicorn.Server, beside: Beside, listener: socket.socket) -> None:
+    """Both, the second on `listener`, until the first has ended: whoever watches the metrics sees it drain."""
+    other = asyncio.create_task(beside.serve(sockets=[listener]))
     try:
         await first.serve()
     finally:

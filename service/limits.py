@@ -51,7 +51,7 @@ class Allowance:
 
     def change(self, limits: Limits) -> None:
         """Other limits hold from now on, also for what is under way."""
-        if limits is self._limits or limits == self._limits:
+        if limits is self._limits:
             return
         self._fill()
         unlimited = self._limits.images_per_second is None

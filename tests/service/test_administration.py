@@ -6,6 +6,7 @@ import asyncio
 import socket
 import threading
 from contextlib import contextmanager
+from functools import partial
 
 import httpx
 import pytest
@@ -60,9 +61,8 @@ def listening(settings: Settings):
     options = {"log_config": None, "access_log": False, "timeout_graceful_shutdown": 5}
     first = uvicorn.Server(uvicorn.Config(app, **options))
     beside = Beside(uvicorn.Config(app.state.administration, **options))
-    for server, listener in zip((first, beside), sockets, strict=True):
-        server.serve = lambda serve=server.serve, listener=listener: serve(sockets=[listener])
-    thread = threading.Thread(target=lambda: asyncio.run(serve(first, beside)))
+    first.serve = partial(first.serve, sockets=sockets[:1])
+    thread = threading.Thread(target=lambda: asyncio.run(serve(first, beside, sockets[1])))
     thread.start()
     try:
         yield [f"http://127.0.0.1:{listener.getsockname()[1]}" for listener in sockets], first, thread

@@ -214,6 +214,7 @@ AnyStory.TestCase.settings = settings(max_examples=60, stateful_step_count=30, d
 TestAnyStory = AnyStory.TestCase
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 8), st.booleans(), st.floats(0, 3)), max_size=30))
 def test_failures_cost_nothing(requests: list[tuple[int, bool, float]]):
     """Beside an allowance that never sees them, one that sees failures too admits the same."""

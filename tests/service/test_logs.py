@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import logging
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from service import logs
 from service.settings import Settings
@@ -143,6 +147,33 @@ def test_nothing_that_a_client_sends_is_in_the_log(client: TestClient, log: Log)
     written = json.dumps(log.lines)
     for secret in ("swordfish", "31.41", "0.8979"):
         assert secret not in written
+
+
+def test_no_upload_is_stored_or_logged(settings: Settings, log: Log, tmp_path: Path, monkeypatch):
+    """Large enough to pass through a temporary file, by every way that a picture takes, kept latents included."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (872, 712, 3), dtype=np.uint8)
+    picture = fakes.encoded(Image.fromarray(noise), "PNG")
+    assert len(picture) > 1_500_000
+    files = {"image": ("swordfish.png", picture, "image/png")}
+    large = settings.model_copy(update={"max_body_bytes": 5_000_000, "max_image_pixels": 1_000_000})
+    before = set(tmp_path.rglob("*"))
+    logging.getLogger().setLevel(logging.DEBUG)
+    with fakes.serving(large) as client:
+        for _ in range(2):
+            assert client.post("/v1/encode", files=files).status_code == 200
+            assert client.post("/v1/edit", files=files, data={"attributes": '{"Smiling": 1}'}).status_code == 200
+            assert client.post("/v1/verify", content=picture, headers={"Content-Type": "image/png"}).status_code == 200
+        assert client.post("/v1/encode", files={"image": ("swordfish.png", picture[:1_400_000])}).status_code == 400
+        kept = [value for entry in client.app.state.service.latents._entries.values() for value in vars(entry).values()]
+    assert set(tmp_path.rglob("*")) == before
+    assert sum(getattr(value, "nbytes", 0) for value in kept) < 1000  # of one face of this tiny model
+    written = json.dumps(log.lines)
+    part = picture[1000:1030]
+    for secret in ("swordfish", part.hex(), base64.b64encode(part[:30]).decode(), repr(part)[2:40]):
+        assert secret not in written
+    assert len(written) < 50_000
 
 
 def test_a_refused_request_has_a_line_too(client: TestClient, log: Log):
