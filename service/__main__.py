@@ -23,7 +23,7 @@ from service.settings import PREFIX, Settings
 from service.tracing import TracingUnavailableError
 
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
-log = logging.getLogger(__name__)
+log = logging.getLogger("service")
 
 
 def main() -> int:

@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import secrets
-import shutil
 import sys
 import tempfile
 import time
@@ -78,8 +77,8 @@ def read(path: Path) -> KeyFile:
     except OSError as exc:
         raise KeysError(f"{path}: cannot be read: {exc.strerror}") from exc
     except ValidationError as exc:
-        # Without the values: somebody may have put a token where its hash belongs.
-        first = exc.errors(include_input=False, include_url=False)[0]
+        # Without the value: somebody may have put a token where its hash belongs.
+        first = exc.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
         raise KeysError(f"{path}: {place}: {first['msg']}") from None
 
@@ -120,7 +119,7 @@ class Keyring:
             log.error("the keys stay as they were: %s", exc)
         else:
             self._reloads.labels("ok").inc()
-            log.info("%d keys", len(self._keys))
+            log.info("the file of keys has changed: %d keys", len(self._keys))
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
@@ -135,14 +134,15 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 def write(path: Path, content: KeyFile) -> None:
     """Replace the file at once, so that no reader sees a half of it. Raises OSError."""
     text = json.dumps(content.model_dump(exclude_none=True), indent=1) + "\n"
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-        file.write(text)
+    file, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
+        with open(file, "w") as opened:
+            opened.write(text)
         # Hashes are no secrets, and the service may run as somebody else.
-        shutil.copymode(path, file.name) if path.exists() else os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
+        os.chmod(name, path.stat().st_mode if path.exists() else 0o644)
+        os.replace(name, path)
     except OSError:
-        os.unlink(file.name)
+        os.unlink(name)
         raise
 
 

@@ -48,9 +48,7 @@ async def _call(request: Request) -> Call:
 async def _admitted(request: Request) -> Call:
     """The call of somebody who may have work done, said before anything of its body is read."""
     call: Call = request.state.call
-    access = request.app.state.service.access
-    if not access.is_open:
-        access.admit(request, call)
+    request.app.state.service.access.admit(request, call)
     return call
 
 

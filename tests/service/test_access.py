@@ -191,6 +191,23 @@ def test_every_operation_costs_its_images(locked: Locked):
             assert generate(client, tokens[images], count=6 - images).status_code == 200
 
 
+def test_each_face_that_is_asked_for_costs_one(locked: Locked, monkeypatch):
+    """In a picture of three; those of a picture that is known already too."""
+    token = locked.new("k", images_per_second=0.001, burst=6)
+    crowd = {"files": {"image": fakes.grey(40)}, "headers": bearer(token)}
+    with fakes.serving(locked.settings) as client:
+        service = client.app.state.service
+        frame = service.faces.frame
+        monkeypatch.setattr(service.faces, "frame", lambda *asked: 3 * frame(*asked))
+        one = {"attributes": '{"Smiling": 1}', "face": "2"}
+        assert client.post("/v1/edit", data=one, **crowd).status_code == 200
+        assert len(client.post("/v1/encode", **crowd).json()["faces"]) == 3
+        problem(client.post("/v1/edit", data=one | {"face": "all"}, **crowd), 429)
+        assert client.post("/v1/edit", data=one, **crowd).status_code == 200
+        monkeypatch.setattr(fakes.model_of(client), "encode", None)  # what is refused is not encoded
+        problem(client.post("/v1/encode", files={"image": fakes.grey(41)}, headers=bearer(token)), 429)
+
+
 def test_what_fails_costs_nothing(locked: Locked):
     token = locked.new("k", images_per_second=0.001, burst=4)
     runtimes: list[fakes.FailingRuntime] = []
