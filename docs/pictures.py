@@ -41,7 +41,7 @@ def outlined(photo: Image.Image, face) -> Image.Image:
 def main() -> None:
     """Write docs/images/api-*.jpg."""
     photo = Image.fromarray(skimage.data.astronaut()).crop((60, 0, 400, 340))
-    with Client.local() as facet:
+    with Client.local(sensitive_attributes=True) as facet:
         pictures = {
             "generate": facet.generate({"Smiling": 1, "Eyeglasses": -1}, count=8, seed=11, temperature=0.7, grid=True),
             "sweep": facet.sweep(photo, "Smiling", start=-1, steps=5, target=-1, size=160),

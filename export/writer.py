@@ -42,6 +42,10 @@ def write_bundle(path: Path, directory: Path, version: str, description: str, we
             f"{directory}: the preset's name is {config.name!r}; the bundle's directory must be called so"
         )
     names, size, latent_size = config.data.attributes, config.data.image_size, model.latent_size
+    try:
+        bundles.refuse_ratings(names)  # now, not after the graphs
+    except ValueError as exc:
+        raise ExportError(f"{path}: {exc}") from exc
     round_weights(model)
     prior = SamplingPrior.model_validate(state["prior"])
     with _replacing(directory) as temporary:

@@ -77,6 +77,9 @@ def model(response: httpx.Response) -> Model:
 
 
 def _model(body: dict[str, Any]) -> Model:
-    attributes = tuple(Attribute(a["name"], a["description"], a["group"], a["sensitive"]) for a in body["attributes"])
+    attributes = tuple(
+        Attribute(a["name"], a["description"], a["group"], a["sensitive"], a.get("enabled", True))
+        for a in body["attributes"]
+    )
     plain = {name: body[name] for name in Model.__dataclass_fields__ if name not in ("attributes", "aligned_size")}
     return Model(**plain, attributes=attributes, aligned_size=tuple(body["aligned_size"]))

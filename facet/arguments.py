@@ -10,15 +10,16 @@ from typing import Any
 from facet.client import URL_VARIABLE
 
 _EXAMPLES = """examples:
-  facet edit photo.jpg Smiling=1 Male=-1 -o edited.jpg
+  facet edit photo.jpg Smiling=1 Bangs=-1 -o edited.jpg
   facet edit photos/ Eyeglasses=1 -o with-glasses/ --skip-existing
   facet sweep photo.jpg Smiling -o strip.png
-  facet sweep photo.jpg Young -o older.gif --layout animation --target -1
+  facet sweep photo.jpg Eyeglasses -o glasses.gif --layout animation
   facet generate Smiling=1 --count 4 --seed 7 -o faces.png
   facet encode photo.jpg
   facet models
 
-The work is done in this process, unless --url or the variable FACET_URL names a service."""
+The work is done in this process, unless --url or the variable FACET_URL names a service. If that asks for a key, it
+is in the variable FACET_KEY."""
 
 
 class UsageError(Exception):

@@ -22,6 +22,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 URL_VARIABLE = "FACET_URL"
+KEY_VARIABLE = "FACET_KEY"
 DEFAULT_URL = "http://127.0.0.1:8000"
 _TIMEOUT = 60.0
 # The service knows the time limit and answers when it is over; that answer says more than a closed connection.
@@ -61,9 +62,11 @@ def _described(method: Any, build: Callable[..., Any]) -> Any:
     return method
 
 
-def _options(url: str, timeout: float | None, headers: Mapping[str, str] | None) -> dict[str, Any]:
+def _options(url: str, key: str | None, timeout: float | None, headers: Mapping[str, str] | None) -> dict[str, Any]:
     """What both of httpx's clients are made with."""
     sent = dict(headers or {})
+    if key := key or os.environ.get(KEY_VARIABLE):
+        sent.setdefault("Authorization", f"Bearer {key}")
     if timeout is None:
         return {"base_url": url, "headers": sent, "timeout": httpx.Timeout(None, connect=_CONNECT_SECONDS)}
     if not timeout > 0:
@@ -88,9 +91,10 @@ def _address(url: str | None) -> str:
 class Client:
     """Calls that wait for their answer. May be shared by threads.
 
-    `url` is where the service listens; left out, the variable FACET_URL or else http://127.0.0.1:8000. `timeout`, in
-    seconds, is for each try; the service is told and drops what is late. `headers` go with every request, `transport`
-    replaces httpx's own. Close it, or use it in a `with` statement.
+    `url` is where the service listens; left out, the variable FACET_URL or else http://127.0.0.1:8000. `key` is for a
+    service that asks for one; left out, the variable FACET_KEY. `timeout`, in seconds, is for each try; the service is
+    told and drops what is late. `headers` go with every request, `transport` replaces httpx's own. Close it, or use it
+    in a `with` statement.
 
     Raises ValueError for a url that is none, or a timeout that is not above 0.
     """
@@ -107,12 +111,13 @@ class Client:
         self,
         url: str | None = None,
         *,
+        key: str | None = None,
         timeout: float | None = _TIMEOUT,
         retries: Retries | None = None,
         headers: Mapping[str, str] | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._http = httpx.Client(transport=transport, **_options(_address(url), timeout, headers))
+        self._http = httpx.Client(transport=transport, **_options(_address(url), key, timeout, headers))
         self._retries = retries or Retries()
 
     @classmethod
@@ -177,12 +182,13 @@ class AsyncClient:
         self,
         url: str | None = None,
         *,
+        key: str | None = None,
         timeout: float | None = _TIMEOUT,
         retries: Retries | None = None,
         headers: Mapping[str, str] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._http = httpx.AsyncClient(transport=transport, **_options(_address(url), timeout, headers))
+        self._http = httpx.AsyncClient(transport=transport, **_options(_address(url), key, timeout, headers))
         self._retries = retries or Retries()
 
     @classmethod

@@ -33,6 +33,7 @@ def application(
 
         from service.app import create_app
         from service.credentials import CredentialsError
+        from service.keys import KeysError
         from service.runtime import RuntimeUnavailableError, require_onnxruntime
         from service.settings import Settings
         from service.tracing import TracingUnavailableError
@@ -41,7 +42,8 @@ def application(
     unknown = sorted(set(settings) - set(Settings.model_fields))
     if unknown:
         raise SetupError(f"{', '.join(unknown)}: no such setting; they are {', '.join(Settings.model_fields)}")
-    given = {"bundles": bundles, "weights": weights} | settings
+    # No key is asked of this process, whatever the environment says to services.
+    given = {"bundles": bundles, "weights": weights, "keys_file": ""} | settings
     if timeout is not None:
         given.setdefault("request_timeout", timeout)
     try:
@@ -52,7 +54,7 @@ def application(
     except ValidationError as exc:
         first = exc.errors()[0]
         raise SetupError(f"{first['loc'][0]}={first['input']!r}: {first['msg']}") from exc
-    except (CredentialsError, RuntimeUnavailableError, TracingUnavailableError) as exc:
+    except (CredentialsError, KeysError, RuntimeUnavailableError, TracingUnavailableError) as exc:
         raise SetupError(str(exc)) from exc
 
 

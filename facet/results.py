@@ -113,12 +113,16 @@ class Pictures(Sequence[Picture]):
 
 @dataclass(frozen=True)
 class Attribute:
-    """An attribute that a model knows. Those of one `group` exclude each other."""
+    """An attribute that a model knows. Those of one `group` exclude each other.
+
+    Sensitive ones that are not `enabled` the service neither takes nor tells.
+    """
 
     name: str
     description: str
     group: str | None
     sensitive: bool
+    enabled: bool = True
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def model(told: Model) -> str:
     ]
     for attribute in told.attributes:
         notes = [f"one of {attribute.group}"] if attribute.group else []
-        notes += ["sensitive"] if attribute.sensitive else []
+        notes += ["sensitive" if attribute.enabled else "sensitive, not enabled"] if attribute.sensitive else []
         noted = f" ({', '.join(notes)})" if notes else ""
         lines.append(f"  {attribute.name:<{width}}  {attribute.description}{noted}")
     return "\n".join(lines)

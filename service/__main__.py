@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import logging
 import signal
+import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import uvicorn
 from pydantic import ValidationError
@@ -13,9 +18,13 @@ from service import connection, logs
 from service.app import create_app
 from service.bundle import BundleError
 from service.credentials import CredentialsError
+from service.keys import KeysError
 from service.runtime import RuntimeUnavailableError, require_onnxruntime
 from service.settings import PREFIX, Settings
 from service.tracing import TracingUnavailableError
+
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+log = logging.getLogger("service")
 
 
 def main() -> int:
@@ -35,26 +44,54 @@ def main() -> int:
         require_onnxruntime()
         app = create_app(settings)
         app.state.service.models.load_all()  # before the server starts, so that a refusal is one line
-    except (BundleError, CredentialsError, RuntimeUnavailableError, TracingUnavailableError) as exc:
+    except (BundleError, CredentialsError, KeysError, RuntimeUnavailableError, TracingUnavailableError) as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 2
+    if app.state.service.access.is_open and settings.host not in _LOOPBACK:
+        log.warning("listening on %s without FACET_KEYS_FILE: whoever reaches this port may use it", settings.host)
     # What has been loaded stays: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
     rejected = app.state.service.metrics.rejected
-    uvicorn.run(
-        app,
-        http=connection.guarded(settings.client_timeout, lambda reason: rejected.labels(reason).inc()),
-        ws="none",
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=settings.keep_alive,
-        timeout_graceful_shutdown=int(settings.request_timeout) + 1,
-    )
+    options = {
+        "http": connection.guarded(settings.client_timeout, lambda reason: rejected.labels(reason).inc()),
+        "ws": "none",
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "timeout_keep_alive": settings.keep_alive,
+        "timeout_graceful_shutdown": int(settings.request_timeout) + 1,
+    }
+    if app.state.administration is None:
+        uvicorn.run(app, host=settings.host, port=settings.port, **options)
+        return 0
+    first = uvicorn.Server(uvicorn.Config(app, settings.host, settings.port, **options))
+    beside = Beside(uvicorn.Config(app.state.administration, settings.admin_host, settings.admin_port, **options))
+    with asyncio.Runner(loop_factory=first.config.get_loop_factory()) as runner:
+        runner.run(serve(first, beside, beside.config.bind_socket()))
     return 0
+
+
+class Beside(uvicorn.Server):
+    """A second server in one process: the lifespan and the signals are the first one's."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        config.lifespan = "off"
+        super().__init__(config)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(first: uvicorn.Server, beside: Beside, listener: socket.socket) -> None:
+    """Both, the second on `listener`, until the first has ended: whoever watches the metrics sees it drain."""
+    other = asyncio.create_task(beside.serve(sockets=[listener]))
+    try:
+        await first.serve()
+    finally:
+        beside.should_exit = True
+        await other
 
 
 if __name__ == "__main__":

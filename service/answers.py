@@ -167,8 +167,9 @@ def _json(work: Work, seed: int | None, pictures: list[PictureResponse]) -> JSON
 
 
 def by_name(model: Model, values: np.ndarray) -> dict[str, float]:
-    """Attribute values [K] as JSON tells them."""
-    return dict(zip(model.manifest.attribute_names, floats(values), strict=True))
+    """Attribute values [K] as JSON tells them, without those that are withheld."""
+    named = zip(model.manifest.attribute_names, floats(values), strict=True)
+    return {name: value for name, value in named if name not in model.withheld}
 
 
 def floats(values: np.ndarray) -> list[float]:

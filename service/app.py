@@ -10,19 +10,23 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from starlette.middleware.cors import CORSMiddleware
 
-from service import openapi, problems, studio, tracing
-from service.calls import CallMiddleware
+from service import administration, openapi, problems, reference, studio, tracing
+from service.access import Access
+from service.calls import TIMEOUT_HEADER, CallMiddleware
 from service.context import Service
 from service.credentials import Credentials
 from service.detector import Detector
 from service.faces import FaceFinder
 from service.latents import LatentCache
+from service.limits import Bodies
 from service.metrics import Metrics
 from service.models import Models
 from service.photographs import Shelf
 from service.routes import BUSY, router
 from service.runtime import OnnxRuntime, RuntimeFactory, RuntimeUnavailableError
+from service.sensitivity import unknown
 from service.settings import Settings
 from service.shortcut import Shortcut
 from service.tracing import Tracing
@@ -34,6 +38,14 @@ log = logging.getLogger(__name__)
 _DESCRIPTION = """Edits faces by attribute. Pictures come as a form field `image` or as the body itself; `Accept`
 chooses between pictures and JSON; every error is `application/problem+json`."""
 
+# The framework's own telemetry tells whole query strings, and ours may hold attributes and latents.
+_SILENT = {"tracing": False, "metrics": False, "logs": False}
+_CORS = {
+    "allow_methods": ["GET", "POST"],
+    "allow_headers": ["Authorization", "Content-Type", "X-Request-ID", TIMEOUT_HEADER],
+    "expose_headers": ["Retry-After", "Server-Timing", "X-Facet-Model", "X-Facet-Seed", "X-Request-ID"],
+}
+
 
 def create_app(
     settings: Settings | None = None,
@@ -42,7 +54,8 @@ def create_app(
     traces: Tracing | None = None,
 ) -> FastAPI:
     """The application. Models load when it starts, unless `app.state.service.models.load_all()` was called before;
-    a bundle that is refused stops the start with its BundleError. Raises TracingUnavailableError and CredentialsError.
+    a bundle that is refused stops the start with its BundleError. Raises TracingUnavailableError, CredentialsError and
+    KeysError. Where administration has a port of its own, `app.state.administration` is what listens there, else None.
 
     `runtime_factory`, `registry` and `traces` are seams for tests.
     """
@@ -53,10 +66,12 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service: Service = app.state.service
         try:
             if not service.models.all():
                 service.models.load_all()
+            mistyped = unknown(settings.sensitive_attributes, (model.manifest for model in service.models.all()))
+            if mistyped:
+                log.warning("FACET_SENSITIVE_ATTRIBUTES: no model has a sensitive %s", ", ".join(mistyped))
             service.ready = True
             log.info("ready")
             async with service.models.watching():
@@ -68,10 +83,16 @@ def create_app(
             if traces:
                 await asyncio.to_thread(traces.close)
 
-    # The framework's own telemetry tells whole query strings, and ours may hold attributes and latents.
-    silent = {"tracing": False, "metrics": False, "logs": False}
-    app = FastAPI(title="Facet", version=VERSION, description=_DESCRIPTION, lifespan=lifespan, telemetry=silent)
-    app.state.service = Service(
+    app = FastAPI(
+        title="Facet",
+        version=VERSION,
+        description=_DESCRIPTION,
+        docs_url=None,  # `reference` instead: the framework's pages load scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+        telemetry=_SILENT,
+    )
+    app.state.service = service = Service(
         settings=settings,
         models=Models(settings, runtime_factory, metrics),
         metrics=metrics,
@@ -79,23 +100,45 @@ def create_app(
         latents=LatentCache(settings.latent_cache_bytes, metrics),
         shelf=Shelf(settings.max_image_pixels),
         faces=FaceFinder(_detector(settings)),
+        access=Access(settings, metrics),
+        bodies=Bodies(settings.max_bodies_bytes, metrics),
         credentials=Credentials.of(settings),
     )
-    app.include_router(router)
-    app.include_router(studio.router)
-    openapi.install(app)
-    problems.install(app)
+    app.state.administration = _administration(service, traces) if settings.admin_port else None
+    # Reloading first, or its path would be taken for a model's.
+    (app.state.administration or app).include_router(administration.router)
+    for routes in (router, administration.probes, studio.router, reference.router):
+        app.include_router(routes)
+    openapi.install(app, open_to_all=service.access.is_open)
     # The last to be added is the outermost.
     app.add_middleware(Shortcut, routes=[route for route in router.routes if route.path in BUSY])
+    _surround(app, service, traces)
+    if settings.cors_origins:
+        # Outermost, so that pages may read refusals too.
+        app.add_middleware(CORSMiddleware, allow_origins=sorted(settings.cors_origins), **_CORS)
+    return app
+
+
+def _administration(service: Service, traces: Tracing | None) -> FastAPI:
+    """What listens on a port of its own: metrics and reloading are put into it, and probes."""
+    app = FastAPI(title="Facet's administration", version=VERSION, openapi_url=None, telemetry=_SILENT)
+    app.state.service = service
+    app.include_router(administration.probes)
+    _surround(app, service, traces)
+    return app
+
+
+def _surround(app: FastAPI, service: Service, traces: Tracing | None) -> None:
+    problems.install(app)
     app.add_middleware(
         CallMiddleware,
-        metrics=metrics,
-        max_body_bytes=settings.max_body_bytes,
-        timeout=settings.request_timeout,
-        refusal=app.state.service.refusal,
+        metrics=service.metrics,
+        max_body_bytes=service.settings.max_body_bytes,
+        timeout=service.settings.request_timeout,
+        refusal=service.refusal,
         tracing=traces,
+        bodies=service.bodies,
     )
-    return app
 
 
 def _detector(settings: Settings) -> Detector | None:

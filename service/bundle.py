@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -146,6 +147,7 @@ class Manifest(_Part):
         names, latent, count = self.attribute_names, self.latent_size, len(self.attributes)
         if len(set(names)) != count:
             raise ValueError("attributes: a name stands twice")
+        refuse_ratings(names)
         prior = self.prior
         if len(prior.latent_mean) != latent or [len(r) for r in prior.latent_cholesky] != list(range(1, latent + 1)):
             raise ValueError(f"prior: latent_mean and latent_cholesky must describe {latent} dimensions")
@@ -176,6 +178,13 @@ class Bundle:
 
     def path(self, name: str) -> Path:
         return self.directory / name
+
+
+def refuse_ratings(names: Iterable[str]) -> None:
+    """Raises ValueError for the one of CelebA's attributes that does nothing but rate people: no bundle may have it."""
+    for name in names:
+        if name.lower() == "attractive":
+            raise ValueError(f"attributes: {name} rates people's looks and is never offered; train without it")
 
 
 def graph_interfaces(

@@ -9,6 +9,7 @@ import asyncio
 import math
 import random
 import re
+import sys
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
@@ -18,8 +19,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import headers as security
 from service import logs, problems
 from service.batcher import QueueFullError
+from service.limits import Bodies, Hold
 from service.metrics import Metrics
 from service.problems import Problem, invalid
 from service.tracing import Trace, Tracing
@@ -41,7 +44,9 @@ class Call:
     def __init__(self, request_id: str, metrics: Metrics, timeout: float, trace: Trace | None = None) -> None:
         self.request_id, self.timeout, self.trace = request_id, timeout, trace
         self.headers: dict[str, str] = {}
-        self.images = 0
+        self.images, self.status = 0, 0
+        self.key: str | None = None  # its name, where it was asked for
+        self.hold: Hold | None = None  # what it has taken of that key's limits
         self.where = "body"
         self.resources = ExitStack()
         self._started = time.perf_counter()
@@ -62,6 +67,16 @@ class Call:
         self.images += images
         self._metrics.images.labels(operation).inc(images)
 
+    def charge(self, images: int) -> None:
+        """It turns out to have so many images to work on. Raises a Problem where its key may not have them now."""
+        if self.hold:
+            self.hold.raise_to(images)
+
+    @property
+    def delivered(self) -> bool:
+        """Whether its client got all of what it asked for."""
+        return self.where == DONE and self.status < 400
+
     @property
     def identity(self) -> dict[str, str]:
         """What tells this request's lines in the log from others'."""
@@ -76,6 +91,8 @@ class Call:
             told["model"] = model
         if self.images:
             told["images"] = self.images
+        if self.key:
+            told["key"] = self.key
         return told
 
     @property
@@ -131,7 +148,8 @@ class CallMiddleware:
 
     `timeout` is in seconds; a request may ask for less. A client that leaves cancels what its request is in. `refusal`
     says of a path for how many seconds its work is refused, or None: under overload, a refusal that costs hardly
-    anything leaves the machine to those who were admitted. `tracing` traces each, where it is given.
+    anything leaves the machine to those who were admitted. `tracing` traces each, where it is given; `bodies` counts
+    their bodies, and those of others that share it.
     """
 
     def __init__(
@@ -142,8 +160,10 @@ class CallMiddleware:
         timeout: float,
         refusal: Callable[[str], float | None] = lambda _: None,
         tracing: Tracing | None = None,
+        bodies: Bodies | None = None,
     ) -> None:
         self._app, self._metrics, self._max_body_bytes, self._timeout = app, metrics, max_body_bytes, timeout
+        self._bodies = bodies or Bodies(sys.maxsize, metrics)
         self._refusal, self._tracing = refusal, tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -171,6 +191,7 @@ class CallMiddleware:
         self._count(call, scope, scope["path"], 429)
         answer = problems.response(problems.translate(QueueFullError(seconds)), call.request_id)
         answer.headers["X-Request-ID"] = call.request_id
+        security.complete(answer.raw_headers)
         await answer(scope, receive, send)
 
     async def _serve(self, call: Call, headers: Headers, scope: Scope, receive: Receive, send: Send) -> None:
@@ -181,8 +202,9 @@ class CallMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 call.where = "respond"
-                status = message["status"]
+                status = call.status = message["status"]
                 sent = MutableHeaders(scope=message)
+                security.complete(sent.raw)
                 sent["X-Request-ID"] = call.request_id
                 if timing := call.server_timing:
                     sent["Server-Timing"] = timing
@@ -192,7 +214,8 @@ class CallMiddleware:
                 call.where = DONE
             await send(message)
 
-        body = _Body(receive, self._limit(headers), call)
+        limit = self._limit(headers)
+        body = _Body(receive, limit, call)
         ended_in = None
         with self._metrics.in_flight.track_inprogress(), call.resources:
             try:
@@ -201,6 +224,7 @@ class CallMiddleware:
                     status, ended_in = _CLIENT_LEFT, call.where
                     self._metrics.cancelled.labels(call.where).inc()
             finally:
+                limit.close()
                 # The matched route's template, so that the label has few values; anything unmatched is one value.
                 self._count(call, scope, getattr(scope.get("route"), "path", "other"), status, ended_in)
 
@@ -295,23 +319,37 @@ class CallMiddleware:
             self._max_body_bytes,
             int(promised) if promised.isascii() and promised.isdigit() else 0,
             self._metrics.rejected.labels("body_too_large"),
+            self._bodies,
         )
 
 
 class _Limit:
-    """Counts a body's bytes. Raises a 413 Problem past the limit, at once where the headers promise as much."""
+    """Counts a body's bytes, for itself and among all others, until its request is over.
 
-    def __init__(self, limit: int, promised: int, refused) -> None:
-        self._limit, self._promised, self._refused, self._seen = limit, promised, refused, 0
+    Raises a 413 Problem past its limit, a 429 Problem past that of all together, at once where the headers promise as
+    much. What is only promised does not count, or those who never send it would keep others out.
+    """
+
+    def __init__(self, limit: int, promised: int, refused, bodies: Bodies) -> None:
+        self._limit, self._promised, self._refused, self._bodies, self._seen = limit, promised, refused, bodies, 0
 
     def check_promise(self) -> None:
         if self._promised > self._limit:
             raise self._too_large(f"has {self._promised} bytes")
+        if not self._seen:
+            self._bodies.check(0, self._promised)
 
     def add(self, count: int) -> None:
         self._seen += count
+        self._bodies.held += count
         if self._seen > self._limit:
             raise self._too_large(f"has more than {self._limit} bytes")
+        self._bodies.check(self._seen, 0)
+
+    def close(self) -> None:
+        """The request is over, and its body is no longer held."""
+        self._bodies.held -= self._seen
+        self._seen = 0
 
     def _too_large(self, found: str) -> Problem:
         self._refused.inc()

@@ -10,11 +10,16 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
+
+from service import vectors
+from service.access import Access
 from service.batcher import QueueFullError
 from service.calls import Call
 from service.credentials import Agent, Credentials
 from service.faces import FaceFinder
 from service.latents import LatentCache
+from service.limits import Bodies
 from service.metrics import Metrics
 from service.models import Graph, Model, Models
 from service.photographs import Photograph, Shelf
@@ -45,6 +50,8 @@ class Service:
     latents: LatentCache
     faces: FaceFinder
     shelf: Shelf
+    access: Access
+    bodies: Bodies
     credentials: Credentials | None = None
     ready: bool = False
     at_work: Counter[Graph] = field(default_factory=Counter)
@@ -128,6 +135,17 @@ class Work:
         photograph = Photograph(data, self.service.settings.max_image_pixels, shelf)
         self.call.resources.callback(photograph.close)
         return photograph
+
+    def attributes(
+        self, values: vectors.AttributeValues, field: str = "attributes", exclusive: bool = True
+    ) -> np.ndarray:
+        """f32 [K] of what the request says in `field`, NaN for the rest.
+
+        Raises Problem 422, or 403 for an attribute that is withheld.
+        """
+        vector = vectors.attribute_vector(values, self.model.manifest, field, exclusive)
+        self.model.withheld.refuse(vector, field)
+        return vector
 
     def origin(self, original: bytes | None = None) -> Origin:
         """What the pictures of the answer are: edits of a photograph, if there is an `original`, or drawn whole."""

@@ -47,6 +47,7 @@ class Metrics:
         self.batches = counter("batches", "Batches run.", ("graph",))
         self.padding = counter("batch_padding_images", "Rows added to fill a batch up to its bucket.", ("graph",))
         self.reloads = counter("model_reloads", "Attempts to reload a model.", ("result",))
+        self.key_reloads = counter("key_reloads", "Changes of the file of keys that were seen.", ("result",))
         self.latent_cache = counter("latent_cache_requests", "Pictures looked up among kept latents.", ("result",))
         self.inference_errors = counter("inference_errors", "Batches that failed, by exception type.", ("kind",))
         self.request_duration = histogram(
@@ -59,6 +60,7 @@ class Metrics:
         self.batch_images = histogram("batch_images", "Images in a batch, without padding.", ("graph",), _BATCH_BUCKETS)
         self.batch_duration = histogram("batch_duration_seconds", "One batch in the graph.", ("graph",), _STAGE_BUCKETS)
         self.in_flight = gauge("requests_in_flight", "Requests being answered.")
+        self.body_bytes = gauge("request_body_bytes", "Bytes of request bodies that are held.")
         self.queue_images = gauge("queue_images", "Images waiting.", ("graph",))
         self.queue_capacity = gauge("queue_capacity_images", "Images that may wait.", ("graph",))
         self.latent_cache_bytes = gauge("latent_cache_bytes", "Memory that kept latents take.")
@@ -66,10 +68,23 @@ class Metrics:
         self.build_info = Info("facet_build", "Version of the service.", registry=registry)
         self.model_info = Info("facet_model", "Loaded models.", ("model",), registry=registry)
         # A rate does not see a series begin: these exist from the start, so that the first of them already counts.
-        for reason in ("queue_full", "codecs_full", "body_too_large", "slow_client", "head_too_large", "malformed"):
+        for reason in (
+            "queue_full",
+            "codecs_full",
+            "body_too_large",
+            "bodies_full",
+            "rate_limited",
+            "images_in_flight",
+            "unauthorized",
+            "forbidden",
+            "slow_client",
+            "head_too_large",
+            "malformed",
+        ):
             self.rejected.labels(reason)
         for result in ("ok", "failed"):
             self.reloads.labels(result)
+            self.key_reloads.labels(result)
 
     def observe_batch(self, graph: str, size: int, bucket: int, seconds: float) -> None:
         """Count one batch of `size` images run as `bucket` rows in `seconds`."""

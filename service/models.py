@@ -24,6 +24,7 @@ from service.memory import Frugal
 from service.metrics import Metrics
 from service.problems import Problem
 from service.runtime import RuntimeFactory, RuntimeUnavailableError, warm
+from service.sensitivity import Withheld
 from service.settings import Settings
 from service.vectors import Sampler
 
@@ -73,6 +74,7 @@ class Model:
         self.encoder = Batcher("encoder", self._graphs["encoder"], self._executor, metrics, **limits)
         self.decoder = Batcher("decoder", self._graphs["decoder"], self._executor, metrics, **limits)
         self.sampler = Sampler(bundle.manifest.prior, bundle.manifest.attribute_groups)
+        self.withheld = Withheld.of(bundle.manifest, settings.sensitive_attributes)
         # What a picture's latents depend on, for whoever keeps them. The frame decides what of a face is encoded.
         graph = bundle.manifest.files["encoder.onnx"]
         self.encoder_identity = f"{bundle.identity} {graph.sha256} {bundle.manifest.frame.model_dump_json()}"

@@ -28,6 +28,7 @@ _TIMEOUT = {
     "description": "seconds after which the client gives up, and the service with it",
     "schema": {"type": "number", "exclusiveMinimum": 0},
 }
+_KEY = {"type": "http", "scheme": "bearer", "description": "A key that the operator of the service gave you."}
 _REQUEST_ID = {"description": "names the request in the log", "schema": {"type": "string"}}
 
 
@@ -81,17 +82,24 @@ def json_body(schema: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def install(app: FastAPI) -> None:
-    """Complete the document of an application whose routes are all there."""
+def install(app: FastAPI, open_to_all: bool = True) -> None:
+    """Complete the document of an application whose routes are all there.
+
+    Administration takes a key, and unless it is `open_to_all`, so does whatever may refuse one.
+    """
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = plain()
-            for operations in document["paths"].values():
+            for path, operations in document["paths"].items():
                 for operation in operations.values():
                     _complete(operation)
-            schemas = document.setdefault("components", {}).setdefault("schemas", {})
+                    if "401" in operation["responses"] and (path.endswith(":reload") or not open_to_all):
+                        operation["security"] = [{"key": []}]
+            components = document.setdefault("components", {})
+            components["securitySchemes"] = {"key": _KEY}
+            schemas = components.setdefault("schemas", {})
             schema = ProblemResponse.model_json_schema(ref_template=_REFERENCES)
             schemas.update(schema.pop("$defs", {}))
             schemas[_PROBLEM] = schema

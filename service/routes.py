@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import random
-import secrets
 from typing import Annotated
 
 import numpy as np
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
-from prometheus_client.exposition import choose_encoder
+from fastapi.responses import JSONResponse, Response
 
 from service import answers, images, negotiation, openapi, provenance, sources, uploads, vectors
 from service.answers import by_name, floats
-from service.bundle import BundleError
 from service.calls import Call
 from service.context import Service, Work
 from service.latents import Encoded
-from service.models import Model, unknown_model
-from service.problems import Problem, invalid
-from service.runtime import RuntimeUnavailableError
+from service.models import Model
+from service.problems import invalid
 from service.schemas import (
     MAX_SEED,
     AttributeResponse,
@@ -28,7 +24,6 @@ from service.schemas import (
     EncodeResponse,
     Face,
     GenerateRequest,
-    HealthResponse,
     ModelResponse,
     ModelsResponse,
     PicturesResponse,
@@ -36,7 +31,6 @@ from service.schemas import (
     VerifyRequest,
     VerifyResponse,
 )
-from service.settings import Settings
 from service.sweep import Plan
 
 
@@ -49,8 +43,13 @@ async def _call(request: Request) -> Call:
     return request.state.call
 
 
+async def _admitted(request: Request) -> Call:
+    return _parts(request)[1]
+
+
 Shared = Annotated[Service, Depends(_service)]
 Current = Annotated[Call, Depends(_call)]
+Admitted = Annotated[Call, Depends(_admitted)]
 
 router = APIRouter()
 # Their handlers take nothing but the request, so that `service.shortcut` can call them.
@@ -58,8 +57,13 @@ BUSY = ("/v1/encode", "/v1/generate", "/v1/edit", "/v1/sweep")
 
 
 def _parts(request: Request) -> tuple[Service, Call]:
-    """What the handlers of BUSY would otherwise depend on."""
-    return request.app.state.service, request.state.call
+    """What the handlers of BUSY would otherwise depend on: the service, and the call of who may have work done.
+
+    Raises Problem 401, 403, 413 or 429, before anything of the body is read.
+    """
+    service, call = request.app.state.service, request.state.call
+    service.access.admit(request, call)
+    return service, call
 
 
 _PICTURES = {negotiation.MEDIA_TYPES[kind]: openapi.BINARY for kind in negotiation.PICTURE if kind != "json"}
@@ -71,7 +75,7 @@ _SWEEP_OFFERS = {
 }
 _SWEEP_TYPES = {negotiation.MEDIA_TYPES[kind] for offers in _SWEEP_OFFERS.values() for kind in offers if kind != "json"}
 _SWEEP_RESPONSES = {200: {"model": PicturesResponse, "content": dict.fromkeys(sorted(_SWEEP_TYPES), openapi.BINARY)}}
-_WORK_PROBLEMS = openapi.problems(400, 404, 406, 413, 415, 422, 429, 500, 503, 504)
+_WORK_PROBLEMS = openapi.problems(400, 401, 403, 404, 406, 413, 415, 422, 429, 500, 503, 504)
 
 
 @router.post(
@@ -86,7 +90,7 @@ async def encode(request: Request) -> JSONResponse:
     upload = await uploads.read(request)
     asked = upload.parameters(EncodeRequest)
     work = service.work(call, asked.model, "encoder")
-    known = vectors.attribute_vector(asked.attributes or {}, work.model.manifest, exclusive=False)
+    known = work.attributes(asked.attributes or {}, exclusive=False)
     found = await sources.encoded(work, work.photograph(upload.picture()), asked, known)
     call.count("encode", len(found.places))
     faces = [
@@ -117,7 +121,7 @@ async def generate(request: Request) -> Response:
     wanted = negotiation.choose(request.headers.get("accept", ""))
     asked = (await uploads.read_json(request)).parameters(GenerateRequest)
     work = service.work(call, asked.model)
-    vector = vectors.attribute_vector(asked.attributes, work.model.manifest)
+    vector = work.attributes(asked.attributes)
     seed = random.randrange(MAX_SEED + 1) if asked.seed is None else asked.seed
     if asked.latents is None:
         _check_count("count", asked.count, service.settings.max_count)
@@ -128,6 +132,7 @@ async def generate(request: Request) -> Response:
         names = [f"latents.{row}" for row in range(len(asked.latents))]
         latent = vectors.latent_matrix(asked.latents, work.model.manifest, names)
         attributes = work.model.sampler.attributes(vector, seed, len(latent))
+    call.charge(len(latent))
     drawn = await work.model.decode(latent, attributes, call)
     call.count("generate", len(drawn))
     call.headers["X-Facet-Seed"] = str(seed)
@@ -147,7 +152,7 @@ async def edit(request: Request) -> Response:
     upload = await uploads.read(request)
     asked = upload.parameters(EditRequest)
     work = service.work(call, asked.model)
-    target = vectors.edit_target(vectors.attribute_vector(asked.attributes, work.model.manifest), work.model.manifest)
+    target = vectors.edit_target(work.attributes(asked.attributes), work.model.manifest)
     known = _source_attributes(work, asked)
     if asked.latent is None:
         photograph = work.photograph(upload.picture(), to_edit=asked.output != "face")
@@ -178,12 +183,14 @@ async def sweep_attribute(request: Request) -> Response:
     asked = upload.parameters(SweepRequest)
     wanted = negotiation.choose(request.headers.get("accept", ""), _SWEEP_OFFERS[asked.layout])
     work = service.work(call, asked.model)
+    work.model.withheld.refuse_names(asked.attribute, "attribute")
     source = await _swept_face(work, upload, asked)
     plan = Plan.make(source.attributes, asked, work.model.manifest)
     steps = plan.attributes.reshape(-1, source.attributes.shape[1])
     _check_count("steps", len(steps), service.settings.max_count)
     if len(steps) * asked.size**2 > service.settings.max_image_pixels:
         raise invalid("size", asked.size, f"{len(steps)} pictures of that size are too many pixels")
+    call.charge(len(steps))
     attributes = np.concatenate([source.attributes, steps])
     drawn = await work.model.decode(np.repeat(source.mean, len(attributes), axis=0), attributes, call)
     call.count("sweep", len(steps))
@@ -202,7 +209,7 @@ async def _swept_face(work: Work, upload: uploads.Upload, asked: SweepRequest) -
             raise invalid("seed", asked.seed, "cannot be given together with an image")
         return await sources.encoded(work, work.photograph(upload.picture()), asked, known)
     elif asked.seed is not None:
-        vector = vectors.attribute_vector(asked.attributes, work.model.manifest)
+        vector = work.attributes(asked.attributes)
         shown = work.model.sampler.attributes(vector, asked.seed, 1)
         latent = work.model.sampler.latents(asked.seed, shown)
         work.call.headers["X-Facet-Seed"] = str(asked.seed)
@@ -214,11 +221,11 @@ async def _swept_face(work: Work, upload: uploads.Upload, asked: SweepRequest) -
 @router.post(
     "/v1/verify",
     response_model=VerifyResponse,
-    responses=openapi.problems(400, 413, 415, 422, 429, 503, 504),
+    responses=openapi.problems(400, 401, 403, 413, 415, 422, 429, 503, 504),
     openapi_extra=openapi.upload_body(VerifyRequest),
     summary="What a picture says about its origin",
 )
-async def verify(request: Request, service: Shared, call: Current) -> JSONResponse:
+async def verify(request: Request, service: Shared, call: Admitted) -> JSONResponse:
     upload = await uploads.read(request)
     upload.parameters(VerifyRequest)
     uploaded = upload.picture()
@@ -231,75 +238,27 @@ async def verify(request: Request, service: Shared, call: Current) -> JSONRespon
 
 
 def _source_attributes(work: Work, asked: EditRequest | SweepRequest) -> np.ndarray:
-    """What the face is said to show before, f32 [K], NaN where nothing is said. Raises a 422 Problem."""
-    return vectors.attribute_vector(
-        asked.source_attributes or {}, work.model.manifest, "source_attributes", exclusive=False
-    )
-
-
-@router.get("/v1/models", response_model=ModelsResponse, responses=openapi.problems(503), summary="Loaded models")
-async def list_models(service: Shared) -> ModelsResponse:
-    return ModelsResponse(models=[_describe(service, model) for model in service.models.all()])
-
-
-# Before the next one, whose name would take this path for its own.
-@router.post(
-    "/v1/models/{name}:reload",
-    response_model=ModelResponse,
-    responses=openapi.problems(401, 403, 404, 409, 422, 503),
-    summary="Load a bundle again, or a new one",
-)
-async def reload_model(name: str, request: Request, service: Shared, call: Current) -> ModelResponse:
-    _require_admin(request, service.settings)
-    try:
-        model = await service.models.reload(name)
-    except KeyError:
-        raise unknown_model(name, [loaded.manifest.name for loaded in service.models.all()]) from None
-    except (BundleError, RuntimeUnavailableError) as exc:
-        rule = f"{exc}; the model that was loaded before goes on"
-        raise Problem(409, rule, [{"field": "model", "value": name[:80], "rule": str(exc)}]) from exc
-    call.headers["X-Facet-Model"] = model.identity
-    return _describe(service, model)
+    """What the face is said to show before, f32 [K], NaN where nothing is said. Raises Problems."""
+    return work.attributes(asked.source_attributes or {}, "source_attributes", exclusive=False)
 
 
 @router.get(
-    "/v1/models/{name}", response_model=ModelResponse, responses=openapi.problems(404, 422, 503), summary="One model"
+    "/v1/models", response_model=ModelsResponse, responses=openapi.problems(401, 403, 503), summary="Loaded models"
 )
-async def describe_model(name: str, service: Shared) -> ModelResponse:
-    return _describe(service, service.models.get(name))
+async def list_models(request: Request, service: Shared, call: Current) -> ModelsResponse:
+    service.access.check(request, call, "use")
+    return ModelsResponse(models=[described(service, model) for model in service.models.all()])
 
 
-def _require_admin(request: Request, settings: Settings) -> None:
-    """Raises a 403 Problem where nobody may, 401 where the token is not right."""
-    token = settings.admin_token.get_secret_value()
-    if not token:
-        raise Problem(403, "administration over HTTP is switched off (FACET_ADMIN_TOKEN is not set)")
-    offered = request.headers.get("authorization", "")
-    if not secrets.compare_digest(offered.encode(), f"Bearer {token}".encode()):
-        rule = "the header Authorization must be 'Bearer' and the token"
-        raise Problem(401, rule, headers={"WWW-Authenticate": "Bearer"})
-
-
-@router.get("/healthz", response_model=HealthResponse, responses={503: {"model": HealthResponse}}, summary="Liveness")
-async def healthz(service: Shared) -> JSONResponse:
-    dead = [model.identity for model in service.models.all() if not model.healthy]
-    body = HealthResponse(status=f"the worker of {dead[0]} died" if dead else "ok")
-    return JSONResponse(body.model_dump(), 503 if dead else 200)
-
-
-@router.get("/readyz", response_model=HealthResponse, responses={503: {"model": HealthResponse}}, summary="Readiness")
-async def readyz(service: Shared) -> JSONResponse:
-    models = service.models.all()
-    for model in models:
-        await model.probe()
-    ready = service.ready and all(model.ready for model in models)
-    return JSONResponse(HealthResponse(status="ok" if ready else "not ready").model_dump(), 200 if ready else 503)
-
-
-@router.get("/metrics", response_class=PlainTextResponse, summary="Prometheus metrics")
-async def metrics(request: Request, service: Shared) -> Response:
-    encoder, content_type = choose_encoder(request.headers.get("accept", ""))
-    return Response(encoder(service.metrics.registry), headers={"Content-Type": content_type})
+@router.get(
+    "/v1/models/{name}",
+    response_model=ModelResponse,
+    responses=openapi.problems(401, 403, 404, 422, 503),
+    summary="One model",
+)
+async def describe_model(name: str, request: Request, service: Shared, call: Current) -> ModelResponse:
+    service.access.check(request, call, "use")
+    return described(service, service.models.get(name))
 
 
 def _check_count(field: str, count: int, largest: int) -> None:
@@ -307,7 +266,8 @@ def _check_count(field: str, count: int, largest: int) -> None:
         raise invalid(field, count, f"at most {largest} faces in one request")
 
 
-def _describe(service: Service, model: Model) -> ModelResponse:
+def described(service: Service, model: Model) -> ModelResponse:
+    """What there is to know of a loaded model."""
     manifest = model.manifest
     return ModelResponse(
         name=manifest.name,
@@ -318,7 +278,10 @@ def _describe(service: Service, model: Model) -> ModelResponse:
         image_size=manifest.frame.image_size,
         aligned_size=manifest.frame.aligned_size,
         latent_size=manifest.latent_size,
-        attributes=[AttributeResponse(**a.model_dump(exclude={"gain"})) for a in manifest.attributes],
+        attributes=[
+            AttributeResponse(**a.model_dump(exclude={"gain"}), enabled=a.name not in model.withheld)
+            for a in manifest.attributes
+        ],
         weights_licence=manifest.weights_licence,
         evaluation=manifest.evaluation,
     )

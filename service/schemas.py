@@ -54,7 +54,7 @@ Attributes = Annotated[
     BeforeValidator(_from_text),
     Field(
         description="attribute values, -1 absent .. +1 present (up to 2 exaggerates): by name, or the whole vector in "
-        "the model's order; null where unknown",
+        "the model's order; null where unknown. Sensitive ones only where the operator has enabled them.",
         examples=[{"Smiling": 1, "Eyeglasses": -1}],
     ),
 ]
@@ -270,6 +270,7 @@ class AttributeResponse(BaseModel):
     description: str
     group: str | None
     sensitive: bool
+    enabled: bool = Field(description="false for a sensitive one that requests may not name and answers do not tell")
 
 
 class ModelResponse(BaseModel):

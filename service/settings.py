@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service import cores
 
 PREFIX = "FACET_"
+_SWITCH = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True, "all": True}
+
+
+def _names(value: Any) -> Any:
+    """Names with commas between them; what is no text passes."""
+    return frozenset(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+
+def _all_or_some(value: Any) -> Any:
+    return _SWITCH.get(value.strip().lower(), _names(value)) if isinstance(value, str) else value
+
+
+Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s,*]+)$")]
+Origins = Annotated[frozenset[Origin], NoDecode, BeforeValidator(_names)]
+Switch = Annotated[bool | frozenset[str], NoDecode, BeforeValidator(_all_or_some)]
 
 
 class Settings(BaseSettings):
@@ -63,14 +78,36 @@ class Settings(BaseSettings):
     admin_token: SecretStr = Field(
         default=SecretStr(""), description="bearer token for reloading models over HTTP; empty: that is switched off"
     )
+    admin_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="port for metrics and reloading, which the main one then lacks; 0: all on one",
+    )
+    admin_host: str = Field(default="127.0.0.1", description="address that this port listens on")
+    keys_file: str = Field(
+        default="", description="file of API keys, which `python -m service.keys` makes; empty: no key is asked for"
+    )
+    cors_origins: Origins = Field(
+        default_factory=frozenset,
+        description="origins whose pages may call from a browser, with commas between them, or `*`; empty: none",
+    )
     latent_cache_bytes: int = Field(
         default=16_000_000,
         ge=0,
         description="memory for latents of pictures that may come again; 0: none are kept",
     )
     max_body_bytes: int = Field(default=20_000_000, ge=1024, description="largest request body; larger ones get 413")
+    max_bodies_bytes: int = Field(
+        default=200_000_000, ge=1024, description="request bodies that are held at once; beyond that, 429"
+    )
     max_image_pixels: int = Field(default=32_000_000, ge=1, description="largest uploaded picture; larger ones get 413")
     max_count: int = Field(default=64, ge=1, description="faces that one request may generate")
+    sensitive_attributes: Switch = Field(
+        default=False,
+        description="which attributes that a bundle marks as sensitive may be named and are told: `true` for all, or "
+        "names with commas between them",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="verbosity of the log")
     log_format: Literal["json", "text"] = Field(
         default_factory=lambda: "text" if sys.stderr and sys.stderr.isatty() else "json",

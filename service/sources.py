@@ -37,6 +37,8 @@ async def encoded(
         # All that were found, whichever is asked for: the next request may want another, and finding them costs far
         # more. Of a crowd, the largest.
         faces = faces[: work.service.settings.max_count]
+        if asked.face == "all":
+            work.call.charge(len(faces))
         found = await work.model.encode(
             np.stack([face.pixels for face in faces]), np.repeat(known[None], len(faces), axis=0), work.call
         )
@@ -45,6 +47,7 @@ async def encoded(
         # A picture that came framed has no other faces.
         work.service.latents.put(key, encoded, largest and places[0].landmarks is not None)
     if asked.face == "all":
+        work.call.charge(len(encoded.places))  # those from memory too
         return encoded
     if asked.face >= len(encoded.places):
         rule = f"must be below {len(encoded.places)}, the number of faces found, or 'all'"
@@ -58,11 +61,11 @@ def given(work: Work, upload: uploads.Upload, asked: EditRequest, known: np.ndar
         raise invalid("latent", f"{len(asked.latent)} values", "cannot be given together with an image")
     if asked.output == "photo":
         raise invalid("output", asked.output, "takes an image; with a latent it must be face")
-    if np.isnan(known).any():
-        missing = [
-            name for name, value in zip(work.model.manifest.attribute_names, known, strict=True) if np.isnan(value)
-        ]
+    unsaid = [name for name, value in zip(work.model.manifest.attribute_names, known, strict=True) if np.isnan(value)]
+    # What is withheld the client was never told; it gets what goes best with the rest.
+    if missing := [name for name in unsaid if name not in work.model.withheld]:
         raise invalid(
             "source_attributes", None, f"is required with a latent, for every attribute; missing: {', '.join(missing)}"
         )
-    return vectors.latent_matrix([asked.latent], work.model.manifest, ["latent"]), known[None]
+    shown = work.model.sampler.expected(known) if unsaid else known
+    return vectors.latent_matrix([asked.latent], work.model.manifest, ["latent"]), shown[None]

@@ -160,14 +160,25 @@ class Sampler:
         rows = np.repeat(asked[None], count, axis=0)
         free = np.isnan(asked)
         if free.any():
-            weights, cholesky = self._conditioning(tuple(free.tolist()))
-            mean = self._mean[free] + weights @ (asked[~free].clip(-1, 1) - self._mean[~free])
+            mean, cholesky = self._given(asked, free)
             for i in range(count):
                 excess = mean + cholesky @ self._stream(seed, i, 1).standard_normal(len(mean)) - self._threshold[free]
                 rows[i, free] = np.where(excess > 0, 1.0, -1.0)
                 self._settle_groups(rows[i], excess, free)
         absent, present = self._levels.T
         return np.where(free, np.where(rows > 0, present, absent), rows)
+
+    def expected(self, known: np.ndarray) -> np.ndarray:
+        """`known` f32 [K] with each NaN replaced by its mean given the rest, within -1..1."""
+        free = np.isnan(known)
+        filled = known.copy()
+        filled[free] = self._given(known, free)[0].clip(-1, 1)
+        return filled
+
+    def _given(self, known: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean f64 [F] and Cholesky factor f64 [F, F] of the attributes that are `free`, given the others' values."""
+        weights, cholesky = self._conditioning(tuple(free.tolist()))
+        return self._mean[free] + weights @ (known[~free].clip(-1, 1) - self._mean[~free]), cholesky
 
     def _condition(self, free_attributes: tuple[bool, ...]) -> tuple[np.ndarray, np.ndarray]:
         """What conditioning a Gaussian on the attributes that are not free takes.

@@ -96,7 +96,9 @@ def bundle(painted, tmp_path_factory) -> bundles.Bundle:
 
 @pytest.fixture(scope="module")
 def client(bundle):
-    settings = Settings(bundles=bundle.directory.parent, default_model="painted", device="cpu", max_batch=8)
+    settings = Settings(
+        bundles=bundle.directory.parent, default_model="painted", device="cpu", max_batch=8, sensitive_attributes=True
+    )
     with TestClient(create_app(settings, registry=CollectorRegistry())) as client:
         yield client
 

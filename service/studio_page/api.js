@@ -1,8 +1,13 @@
 // The service's REST interface. Paths are relative, so that the page also works behind a path prefix.
 
+import { askForKey, key } from "./key.js";
+
 const MOST_RETRIES = 5;
+const LONGEST_WAIT = 60; // seconds; a key may have to wait far longer, and its user wants to know
 const TITLES = {
   400: "This file is broken",
+  401: "This service asks for a key",
+  403: "That is not allowed",
   404: "That is not there",
   413: "Too large",
   415: "This is not a picture",
@@ -25,7 +30,11 @@ export const address = (path) => new URL(path, document.baseURI).href;
 
 export const models = async () => (await call("GET", "v1/models")).json();
 
-export const model = async (name) => (await call("GET", `v1/models/${encodeURIComponent(name)}`)).json();
+/** A model, with the attributes that may be asked for. */
+export async function model(name) {
+  const told = await (await call("GET", `v1/models/${encodeURIComponent(name)}`)).json();
+  return { ...told, attributes: told.attributes.filter((attribute) => attribute.enabled) };
+}
 
 /** The faces of a picture, largest first. */
 export const encode = async (picture, fields, options = {}) =>
@@ -60,10 +69,14 @@ function form(picture, fields) {
 async function call(method, path, { body, accept = "*/*", json = false, signal, onWait } = {}) {
   const headers = { Accept: accept, ...(json ? { "Content-Type": "application/json" } : {}) };
   for (let attempt = 0; ; attempt += 1) {
+    const used = key();
+    if (used) headers.Authorization = `Bearer ${used}`;
     try {
       return await once(path, { method, headers, body, signal });
     } catch (error) {
-      if (!(error instanceof Problem) || error.retryAfter === null || attempt >= MOST_RETRIES) throw error;
+      if (error.status === 401 && (await askForKey(used))) continue;
+      const mayRetry = error instanceof Problem && error.retryAfter !== null && error.retryAfter <= LONGEST_WAIT;
+      if (!mayRetry || attempt >= MOST_RETRIES) throw error;
       onWait?.(error);
       await pause(1000 * error.retryAfter, signal);
     }

@@ -1,7 +1,10 @@
 // The same as the page does, for a terminal and for Python with httpx.
 
 import * as api from "./api.js";
+import { key } from "./key.js";
 
+// What is copied goes to friends and into repositories, so it names the variable that holds the key.
+const VARIABLE = "FACET_KEY";
 const EXTENSIONS = { "image/jpeg": "jpg", "image/png": "png", "image/webp": "webp" };
 
 /** A picture's name after its edit; the service keeps these formats and makes PNG of others. */
@@ -13,9 +16,11 @@ export function editedName(name, mediaType) {
 export function curl({ photo, steps, generated }) {
   const output = editedName(photo.name, photo.file.type);
   const commands = [];
+  const authorization = key() ? [`-H "Authorization: Bearer $${VARIABLE}"`] : [];
   if (generated) {
     commands.push([
       `curl -fsS -o ${shell(photo.name)} ${shell(api.address("v1/generate"))}`,
+      ...authorization,
       "-H 'Content-Type: application/json' -H 'Accept: image/png'",
       `-d ${shell(JSON.stringify(generated))}`,
     ]);
@@ -25,6 +30,7 @@ export function curl({ photo, steps, generated }) {
     const target = place === steps.length - 1 ? output : between(output, place + 1);
     commands.push([
       `curl -fsS -o ${shell(target)} ${shell(api.address("v1/edit"))}`,
+      ...authorization,
       `-F ${shell(`image=@"${source.replace(/[\\"]/g, "\\$&")}"`)}`,
       ...Object.entries(fields).map(([name, value]) => `-F ${shell(`${name}=${text(value)}`)}`),
     ]);
@@ -35,8 +41,10 @@ export function curl({ photo, steps, generated }) {
 /** A Python script of the same. */
 export function python({ photo, steps, generated }) {
   const output = editedName(photo.name, photo.file.type);
-  const lines = ["import json", "from pathlib import Path", "", "import httpx", ""];
-  lines.push(`with httpx.Client(base_url=${literal(api.address("."))}, timeout=60) as facet:`);
+  const lines = ["import json", ...(key() ? ["import os"] : []), "from pathlib import Path", "", "import httpx", ""];
+  if (key()) lines.push(`headers = {"Authorization": f"Bearer {os.environ['${VARIABLE}']}"}`);
+  const headers = key() ? ", headers=headers" : "";
+  lines.push(`with httpx.Client(base_url=${literal(api.address("."))}, timeout=60${headers}) as facet:`);
   if (generated) {
     lines.push(
       `    response = facet.post("v1/generate", json=${literal(generated)}, headers={"Accept": "image/png"})`,

@@ -1,3 +1,6 @@
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from export import writer
@@ -26,3 +29,12 @@ def test_a_finished_write_replaces_the_old_bundle(tmp_path):
             (temporary / content).write_text(content)
     assert [path.name for path in directory.iterdir()] == ["second"]
     assert [path.name for path in directory.parent.iterdir()] == ["bundle"]
+
+
+def test_a_model_that_rates_looks_is_not_exported(tmp_path, monkeypatch):
+    data = SimpleNamespace(attributes=["Smiling", "Attractive"], image_size=64)
+    model, config = SimpleNamespace(latent_size=3), SimpleNamespace(name="mine", data=data)
+    monkeypatch.setattr(writer.checkpoint, "load_model", lambda _: (model, config, {"prior": {}}))
+    with pytest.raises(writer.ExportError, match=r"good\.pt: attributes: Attractive .* never offered"):
+        writer.write_bundle(Path("good.pt"), tmp_path / "mine", "1", "", "")
+    assert list(tmp_path.iterdir()) == []

@@ -65,10 +65,10 @@ def test_faces_are_found_in_photographs(facet, photo):
 
 def test_an_attribute_is_swept(facet, tmp_path):
     assert facet("sweep framed.png Smiling -o strip.png --steps 3 --size 64") == (0, "strip.png\n", "")
-    assert facet("sweep framed.png Smiling,Young -o grid.jpg --steps 2 --size 64")[0] == 0
+    assert facet("sweep framed.png Smiling,Bangs -o grid.jpg --steps 2 --size 64")[0] == 0
     assert facet("sweep framed.png Smiling -o film.gif --layout animation --steps 3 --size 64 --start -1")[0] == 0
     assert size_and_format("film.gif")[1] == "GIF"
-    assert facet("sweep Smiling Male=1 --seed 5 -o drawn.webp --steps 3 --size 64")[0] == 0
+    assert facet("sweep Smiling Bangs=1 --seed 5 -o drawn.webp --steps 3 --size 64")[0] == 0
     assert facet("sweep framed.png Smiling -o frames --layout frames --steps 3 --size 64") == (0, "frames\n", "")
     assert sorted(p.name for p in tmp_path.glob("frames/*")) == [f"framed-0{n}.png" for n in range(3)]
     assert facet("sweep framed.png framed.png -o x.png")[0] == 2

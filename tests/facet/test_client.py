@@ -20,7 +20,7 @@ def test_a_face_is_encoded(local, face):
     model = next(each for each in local.models() if each.default)
     assert found.model == f"{model.name}@{model.version}"
     assert len(shown.latent) == len(shown.log_variance) == model.latent_size
-    assert list(shown.attributes) == [attribute.name for attribute in model.attributes]
+    assert list(shown.attributes) == [attribute.name for attribute in model.attributes if attribute.enabled]
     assert shown.landmarks is None
     assert len(shown.box) == 4
 
@@ -59,8 +59,11 @@ def test_an_edit_of_strength_0_changes_nothing(local, framed):
 
 
 def test_an_encoded_face_is_edited_without_its_picture(local, face):
-    by_picture = local.edit(face, {"Smiling": -1}, output="face").one
-    by_latent = local.edit(local.encode(face).faces[0], {"Smiling": -1}).one
+    assert local.edit(local.encode(face).faces[0], {"Smiling": -1}).one.attributes["Smiling"] == -1
+    # The same as by the picture, where the face tells everything.
+    with Client.local(ROOT / "bundles", weights=ROOT / "weights", sensitive_attributes=True) as telling:
+        by_picture = telling.edit(face, {"Smiling": -1}, output="face").one
+        by_latent = telling.edit(telling.encode(face).faces[0], {"Smiling": -1}).one
     assert by_latent.attributes == pytest.approx(by_picture.attributes, abs=1e-5)
     assert np.abs(pixels(by_latent.data).astype(int) - pixels(by_picture.data)).max() <= 2
 
@@ -82,9 +85,9 @@ def test_a_picture_is_asked_where_it_comes_from(local, photo):
 def test_an_attribute_is_swept_in_every_layout(local, face):
     strip = local.sweep(face, "Smiling", steps=3, size=64)
     assert strip.one.media_type == "image/png"
-    frames = local.sweep(face, ["Smiling", "Young"], steps=2, size=64, layout="frames", output="face")
+    frames = local.sweep(face, ["Smiling", "Bangs"], steps=2, size=64, layout="frames", output="face")
     assert [len(frames), frames[0].image().size] == [4, (64, 64)]
-    assert frames[3].attributes["Young"] == 1
+    assert frames[3].attributes["Bangs"] == 1
     film = local.sweep(
         None, "Smiling", seed=3, attributes={"Smiling": -1}, steps=3, size=64, layout="animation", format="gif"
     )
@@ -156,6 +159,15 @@ def test_the_service_is_told_the_time_limit():
     # The service's own answer that the time is up must find somebody who still listens.
     assert seen(timeout=12.5).extensions["timeout"]["read"] > 12.5
     assert seen(timeout=2).extensions["timeout"]["connect"] == 2
+
+
+def test_a_key_is_sent_from_the_argument_or_the_environment(monkeypatch):
+    assert "authorization" not in seen().headers
+    assert seen(key="facet_one").headers["authorization"] == "Bearer facet_one"
+    monkeypatch.setenv("FACET_KEY", "facet_two")
+    assert seen().headers["authorization"] == "Bearer facet_two"
+    assert seen(key="facet_one").headers["authorization"] == "Bearer facet_one"
+    assert seen(headers={"Authorization": "Bearer x"}).headers["authorization"] == "Bearer x"
 
 
 def test_headers_and_a_path_in_the_address_are_kept():

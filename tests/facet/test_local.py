@@ -31,6 +31,13 @@ def test_settings_are_the_services_own():
             client.generate(count=3)
 
 
+def test_no_key_is_asked_of_the_own_process(monkeypatch):
+    monkeypatch.setenv("FACET_KEYS_FILE", "/nowhere/keys.json")
+    assert local.application(ROOT / "bundles", None, None, {}).state.service.access.is_open
+    with pytest.raises(SetupError, match=r"keys\.json: cannot be read"):
+        local.application(ROOT / "bundles", None, None, {"keys_file": "/nowhere/keys.json"})
+
+
 def test_the_time_limit_is_the_services_too():
     app = local.application(ROOT / "bundles", None, 90.0, {})
     assert app.state.service.settings.request_timeout == 90

@@ -18,9 +18,9 @@ def test_faces_stand_side_by_side():
 
 
 def test_a_model_tells_its_attributes():
-    attributes = (Attribute("Black_Hair", "black hair", "hair", False), Attribute("Male", "a man", None, True))
+    attributes = (Attribute("Black_Hair", "black hair", "hair", False), Attribute("Male", "a man", None, True, False))
     model = Model("tiny", "1", "for tests", True, "cpu", 8, (178, 218), 3, attributes, "CC0-1.0", {})
     lines = tables.model(model).splitlines()
     assert lines[0] == "tiny@1 (default): for tests"
     assert "  Black_Hair  black hair (one of hair)" in lines
-    assert "  Male        a man (sensitive)" in lines
+    assert "  Male        a man (sensitive, not enabled)" in lines

@@ -47,6 +47,7 @@ def settings(bundle_directory: Path) -> Settings:
         codec_threads=2,
         max_body_bytes=200_000,
         max_image_pixels=200_000,
+        sensitive_attributes=True,  # so that a test may name any of the few; what withholds them has its own tests
     )
 
 

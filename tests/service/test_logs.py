@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import logging
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from service import logs
 from service.settings import Settings
@@ -145,6 +149,33 @@ def test_nothing_that_a_client_sends_is_in_the_log(client: TestClient, log: Log)
         assert secret not in written
 
 
+def test_no_upload_is_stored_or_logged(settings: Settings, log: Log, tmp_path: Path, monkeypatch):
+    """Large enough to pass through a temporary file, by every way that a picture takes, kept latents included."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (872, 712, 3), dtype=np.uint8)
+    picture = fakes.encoded(Image.fromarray(noise), "PNG")
+    assert len(picture) > 1_500_000
+    files = {"image": ("swordfish.png", picture, "image/png")}
+    large = settings.model_copy(update={"max_body_bytes": 5_000_000, "max_image_pixels": 1_000_000})
+    before = set(tmp_path.rglob("*"))
+    logging.getLogger().setLevel(logging.DEBUG)
+    with fakes.serving(large) as client:
+        for _ in range(2):
+            assert client.post("/v1/encode", files=files).status_code == 200
+            assert client.post("/v1/edit", files=files, data={"attributes": '{"Smiling": 1}'}).status_code == 200
+            assert client.post("/v1/verify", content=picture, headers={"Content-Type": "image/png"}).status_code == 200
+        assert client.post("/v1/encode", files={"image": ("swordfish.png", picture[:1_400_000])}).status_code == 400
+        kept = [value for entry in client.app.state.service.latents._entries.values() for value in vars(entry).values()]
+    assert set(tmp_path.rglob("*")) == before
+    assert sum(getattr(value, "nbytes", 0) for value in kept) < 1000  # of one face of this tiny model
+    written = json.dumps(log.lines)
+    part = picture[1000:1030]
+    for secret in ("swordfish", part.hex(), base64.b64encode(part[:30]).decode(), repr(part)[2:40]):
+        assert secret not in written
+    assert len(written) < 50_000
+
+
 def test_a_refused_request_has_a_line_too(client: TestClient, log: Log):
     fakes.problem(client.post("/v1/generate", json={"attributes": {"Smilng": 1}}), 422)
     (line,) = log.access
@@ -251,6 +282,6 @@ def test_people_get_text_and_collectors_json(monkeypatch, terminal: bool, layout
 def test_the_operators_manual_has_a_row_for_each_field(client: TestClient, log: Log):
     client.post("/v1/edit", files={"image": fakes.grey(40)}, data={"attributes": '{"Smiling": 1}'})
     logging.getLogger("service.some").error("failed", exc_info=raised("x"))
-    fields = {name for line in log.lines for name in line} | {"trace_id", "ended_in"}
+    fields = {name for line in log.lines for name in line} | {"trace_id", "ended_in", "key"}
     section = OPERATIONS.read_text(encoding="utf-8").partition("\n## Logs\n")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE)) == fields

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx
 import pytest
 
 from service import __main__ as command
@@ -135,6 +137,32 @@ def test_traces_without_their_packages_are_one_line(monkeypatch, capsys):
 
 
 @pytest.mark.usefixtures("installed")
+def test_a_file_of_keys_that_cannot_be_used_is_one_line(monkeypatch, capsys, tmp_path: Path):
+    path = tmp_path / "keys.json"
+    path.write_text('{"keys": [{"name": "a", "sha256": "facet_a-token", "scopes": ["use"]}]}')
+    monkeypatch.setenv("FACET_KEYS_FILE", str(path))
+    assert command.main() == 2
+    line = one_line(capsys.readouterr().err)
+    assert str(path) in line
+    assert "keys.0.sha256" in line
+    assert "facet_a-token" not in line
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(("host", "warned"), [("0.0.0.0", True), ("127.0.0.1", False)])
+def test_an_open_service_on_other_addresses_says_so(
+    monkeypatch, bundle_directory: Path, caplog, host: str, warned: bool
+):
+    monkeypatch.setenv("FACET_BUNDLES", str(bundle_directory.parent))
+    monkeypatch.setenv("FACET_DEFAULT_MODEL", "tiny")
+    monkeypatch.setenv("FACET_HOST", host)
+    monkeypatch.setattr(command, "create_app", fakes.application)
+    monkeypatch.setattr(command.uvicorn, "run", lambda *_, **__: None)
+    assert command.main() == 0
+    assert ("whoever reaches this port may use it" in caplog.text) is warned
+
+
+@pytest.mark.usefixtures("installed")
 def test_when_all_is_well_the_models_are_loaded_before_the_server_starts(monkeypatch, bundle_directory: Path):
     served = []
 
@@ -181,3 +209,36 @@ def open_when_read(pipe: Path, process: subprocess.Popen) -> int:
         except OSError:
             time.sleep(0.05)
     raise AssertionError(f"nobody reads {pipe}; exit status {process.poll()}")
+
+
+def test_administration_has_a_port_of_its_own_and_sigterm_ends_both():
+    """The command itself, with the bundle of the repository."""
+    pytest.importorskip("onnxruntime")
+    ports = free_ports(2)
+    variables = {"FACET_PORT": str(ports[0]), "FACET_ADMIN_PORT": str(ports[1]), "FACET_MAX_BATCH": "1"}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FACET_")} | variables
+    process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=environment)
+    try:
+        asked = httpx.Client(transport=httpx.HTTPTransport(retries=0), timeout=fakes.PATIENCE)
+        while True:
+            assert process.poll() is None
+            try:
+                status = asked.get(f"http://127.0.0.1:{ports[0]}/readyz").status_code
+            except httpx.TransportError:
+                status = 0
+            if status == 200:
+                break
+            time.sleep(0.1)
+        assert [asked.get(f"http://127.0.0.1:{port}/metrics").status_code for port in ports] == [404, 200]
+        asked.close()
+    finally:
+        process.terminate()
+        assert process.wait(fakes.PATIENCE) == 0
+
+
+def free_ports(count: int) -> list[int]:
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports

@@ -127,6 +127,12 @@ def test_counters_bring_no_second_series_with_their_start(registry: CollectorReg
         ("requests_rejected_total", {"reason": "queue_full"}),
         ("requests_rejected_total", {"reason": "codecs_full"}),
         ("requests_rejected_total", {"reason": "body_too_large"}),
+        ("requests_rejected_total", {"reason": "bodies_full"}),
+        ("requests_rejected_total", {"reason": "rate_limited"}),
+        ("requests_rejected_total", {"reason": "images_in_flight"}),
+        ("requests_rejected_total", {"reason": "unauthorized"}),
+        ("requests_rejected_total", {"reason": "forbidden"}),
+        ("key_reloads_total", {"result": "failed"}),
         ("model_reloads_total", {"result": "failed"}),
     ],
 )

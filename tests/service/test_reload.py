@@ -202,7 +202,7 @@ def test_only_the_token_may_reload(directory: Path, admin: Settings, offered: di
     with fakes.serving(admin, Generation) as client:
         response = client.post("/v1/models/tiny:reload", headers=offered)
         fakes.problem(response, 401)
-        assert response.headers["www-authenticate"] == "Bearer"
+        assert response.headers["www-authenticate"].startswith("Bearer")
 
 
 def test_without_a_token_in_the_settings_nobody_may(client: fakes.TestClient):

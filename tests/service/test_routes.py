@@ -499,6 +499,7 @@ def test_models_describe_themselves(client: TestClient):
         "description": "shows Black_Hair",
         "group": "hair",
         "sensitive": False,
+        "enabled": True,
     }
 
 

@@ -32,6 +32,13 @@ def test_every_setting_has_a_meaning(name: str):
             "traces_endpoint",
             "http://collector:4318/v1/traces",
         ),
+        (
+            "FACET_CORS_ORIGINS",
+            "https://a.example, http://b.example:8080",
+            "cors_origins",
+            {"https://a.example", "http://b.example:8080"},
+        ),
+        ("FACET_CORS_ORIGINS", "*", "cors_origins", {"*"}),
         ("facet_max_batch", "16", "max_batch", 16),
     ],
 )
@@ -68,6 +75,11 @@ def test_a_variable_without_the_prefix_is_not_ours(monkeypatch):
         ("FACET_LOG_LEVEL", "loud"),
         ("FACET_LOG_FORMAT", "xml"),
         ("FACET_TRACES_ENDPOINT", "collector:4318"),
+        ("FACET_MAX_BODIES_BYTES", "0"),
+        ("FACET_ADMIN_PORT", "-1"),
+        ("FACET_CORS_ORIGINS", "example.org"),
+        ("FACET_CORS_ORIGINS", "https://example.org/"),
+        ("FACET_CORS_ORIGINS", "https://*.example.org"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(monkeypatch, variable: str, text: str):

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service import studio
+from service import keys, studio
 from service.settings import Settings
 from tests.service import fakes
 from tests.service.fakes import TestClient
@@ -126,14 +126,14 @@ def test_every_element_that_the_scripts_look_up_is_on_the_page():
 # ---- in a browser
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """The service with the bundle of the repository and default settings, on a free port."""
+@contextmanager
+def serving(**variables: str) -> Iterator[str]:
+    """The service with the bundle of the repository, on a free port; gives its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FACET_")}
-    environment |= {"FACET_PORT": str(port), "FACET_LOG_LEVEL": "warning"}
+    environment |= {"FACET_PORT": str(port), "FACET_LOG_LEVEL": "warning", **variables}
     process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=environment)
     address = f"http://127.0.0.1:{port}"
     try:
@@ -144,6 +144,21 @@ def server() -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with serving(FACET_SENSITIVE_ATTRIBUTES="true") as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def strict_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """A service that asks for a key and has no sensitive attributes; its address and a key."""
+    path = tmp_path_factory.mktemp("keys") / "keys.json"
+    token = keys.new(path, name="studio", scopes=["use"])
+    with serving(FACET_KEYS_FILE=str(path)) as address:
+        yield address, token
 
 
 def _ready(address: str) -> bool:
@@ -167,7 +182,7 @@ def browser():
 class Page:
     """A page of the studio as its user sees it, which keeps what the browser complains about."""
 
-    def __init__(self, page, server: str) -> None:
+    def __init__(self, page, server: str, ready: bool = True) -> None:
         self.page, self.server = page, server
         self.complaints: list[str] = []
         self.foreign: list[str] = []
@@ -176,7 +191,8 @@ class Page:
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", self._check_host)
         page.goto(f"{server}/")
-        page.locator("#offers button").nth(5).wait_for()
+        if ready:
+            page.locator("#offers button").nth(5).wait_for()
 
     def __getitem__(self, selector: str):
         return self.page.locator(selector)
@@ -593,3 +609,62 @@ def test_it_fits_a_phone_and_no_policy_is_broken(browser, server: str, couple: P
         assert (page.complaints, page.foreign) == ([], [])
     finally:
         context.close()
+
+
+def test_a_service_that_asks_for_a_key_gets_it_from_the_user(context, strict_server: tuple[str, str], photo: Path):
+    server, token = strict_server
+    page = Page(context.new_page(), server, ready=False)
+    page["#key-value"].fill("facet_wrong")
+    page["#key-value"].press("Enter")
+    page["#key-note:visible"].wait_for()
+    page["#key-value"].fill(token)
+    page["#key button[type=submit]"].click()
+    page["#offers button"].nth(5).wait_for()
+    page.complaints.clear()  # the browser's own notes of 401
+    page.open(photo)
+    before = page.seen()
+    page.slide("Smiling", -1)
+    assert change(before, page.seen()).max() > 5
+    # What the operator has not enabled is not there at all.
+    assert page["#sensitive"].count() == page.slider("Young").count() == 0
+    for language in ("curl", "python"):
+        page[f"#copy-{language}"].click()
+        page["#code:not(:empty)"].wait_for()
+        page.status("Copied")
+        text = page["#code"].inner_text()
+        assert "FACET_KEY" in text
+        assert "Bearer" in text
+        assert token not in text
+    assert token not in page.page.content()
+    assert page.page.evaluate("Object.keys(localStorage).length + document.cookie.length") == 0
+    page.page.reload()  # the tab keeps it
+    page["#offers button"].nth(5).wait_for()
+    assert (page.complaints, page.foreign) == ([], [])
+    page.page.close()
+
+
+def test_whoever_has_no_key_is_told_so(context, strict_server: tuple[str, str]):
+    page = Page(context.new_page(), strict_server[0], ready=False)
+    page["#key-value"].wait_for()
+    page["#key-cancel"].click()
+    assert "Bearer" in page.problem("This service asks for a key")
+    page["#problem-action"].click()
+    page["#key-value"].wait_for()  # it may be tried again
+    page.page.close()
+
+
+def test_the_page_of_documentation_works_and_breaks_no_policy(context, strict_server: tuple[str, str]):
+    server, token = strict_server
+    page = Page(context.new_page(), server, ready=False)
+    page.complaints.clear()
+    page.page.goto(f"{server}/docs")
+    page["button.authorize"].first.click()
+    page["#auth-bearer-value, .auth-container input"].first.fill(token)
+    page[".auth-btn-wrapper button.authorize"].click()
+    page[".auth-btn-wrapper .btn-done"].click()
+    page["[id$=list_models_v1_models_get] .opblock-summary-control"].click()
+    page["[id$=list_models_v1_models_get] button.execute"].click()
+    page["[id$=list_models_v1_models_get] .live-responses-table .response-col_status:text('200')"].wait_for()
+    assert [text for text in page.complaints if "401" not in text] == []
+    assert page.foreign == []
+    page.page.close()

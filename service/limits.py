@@ -1,0 +1,136 @@
+"""Limits: images for each key, and bytes of request bodies for all together.
+
+All state belongs to the event loop's thread, so there are no locks.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from prometheus_client import Counter
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.metrics import Metrics
+from service.problems import Problem
+
+RATE_LIMITED, IN_FLIGHT, BODIES_FULL = "rate_limited", "images_in_flight", "bodies_full"
+_LEAST_BURST = 64  # images: as many as one request may ask for, unless settings say otherwise
+_ROUNDING = 1e-9
+
+
+class Limits(BaseModel):
+    """What a key may ask for; None is without limit.
+
+    A bucket holds up to `burst` images and fills at `images_per_second`; a request takes as many as it has.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    images_per_second: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    burst: int | None = Field(default=None, ge=1, description="default: 64, or a second's worth if that is more")
+    images_in_flight: int | None = Field(default=None, ge=1)
+
+    @property
+    def capacity(self) -> float:
+        """Images in the full bucket."""
+        if self.images_per_second is None:
+            return math.inf
+        return self.burst or max(_LEAST_BURST, math.ceil(self.images_per_second))
+
+
+class Allowance:
+    """How much of its limits a key has left. `clock` gives seconds; `rejected` counts refusals by reason."""
+
+    def __init__(self, limits: Limits, rejected: Counter, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limits, self._rejected, self._clock = limits, rejected, clock
+        self._tokens, self._filled = limits.capacity, clock()
+        self._seconds = 1.0  # how long requests last; a guess until the first has ended
+        self.in_flight = 0
+
+    def change(self, limits: Limits) -> None:
+        """Other limits hold from now on, also for what is under way."""
+        if limits is self._limits:
+            return
+        self._fill()
+        unlimited = self._limits.images_per_second is None
+        self._limits = limits
+        self._tokens = limits.capacity if unlimited else min(self._tokens, limits.capacity)
+
+    def take(self, images: int, held: int) -> None:
+        """`images` more for a request that has `held` already.
+
+        Raises a Problem: 429 with the seconds to wait, or 413 where waiting would not help.
+        """
+        limits, wanted = self._limits, images + held
+        most = min(limits.capacity, limits.images_in_flight or math.inf)
+        if wanted > most:
+            raise Problem(413, f"{wanted} images in one request; this key may ask for {most:g} at once")
+        if limits.images_in_flight and self.in_flight + images > limits.images_in_flight:
+            rule = f"this key may have {limits.images_in_flight} images under way at once"
+            raise self._refusal(IN_FLIGHT, rule, self._seconds)
+        self._fill()
+        if limits.images_per_second and self._tokens + _ROUNDING < images:
+            rule = f"this key may ask for {limits.images_per_second:g} images per second"
+            raise self._refusal(RATE_LIMITED, rule, (images - self._tokens) / limits.images_per_second)
+        self._tokens -= images
+        self.in_flight += images
+
+    def give_back(self, images: int, unused: bool, seconds: float) -> None:
+        """A request of so many images is over after `seconds`; if they were `unused`, they may be asked for again."""
+        self.in_flight -= images
+        self._seconds += 0.1 * (seconds - self._seconds)
+        if unused:
+            self._fill()
+            self._tokens = min(self._tokens + images, self._limits.capacity)
+
+    def hold(self) -> Hold:
+        """For one request."""
+        return Hold(self, self._clock)
+
+    def _fill(self) -> None:
+        now = self._clock()
+        if rate := self._limits.images_per_second:
+            self._tokens = min(self._tokens + rate * (now - self._filled), self._limits.capacity)
+        self._filled = now
+
+    def _refusal(self, reason: str, rule: str, seconds: float) -> Problem:
+        self._rejected.labels(reason).inc()
+        wait = str(max(1, math.ceil(seconds - _ROUNDING)))
+        return Problem(429, f"{rule}; try again in {wait} s", headers={"Retry-After": wait})
+
+
+class Hold:
+    """What one request has taken of its key's allowance."""
+
+    def __init__(self, allowance: Allowance, clock: Callable[[], float]) -> None:
+        self._allowance, self._clock, self._began = allowance, clock, clock()
+        self.images = 0
+
+    def raise_to(self, images: int) -> None:
+        """The request turns out to have so many images. Raises as `Allowance.take`."""
+        if images > self.images:
+            self._allowance.take(images - self.images, self.images)
+            self.images = images
+
+    def close(self, delivered: bool) -> None:
+        """The request is over. What it did not deliver it did not use."""
+        self._allowance.give_back(self.images, not delivered, self._clock() - self._began)
+        self.images = 0
+
+
+class Bodies:
+    """Bytes of request bodies that are held at once, at most `limit`; but one body alone is always taken."""
+
+    def __init__(self, limit: int, metrics: Metrics) -> None:
+        self._limit, self._rejected = limit, metrics.rejected
+        self.held = 0
+        metrics.body_bytes.set_function(lambda: self.held)
+
+    def check(self, own: int, more: int) -> None:
+        """Raises a 429 Problem where a request that holds `own` bytes cannot have `more`."""
+        if self.held + more > self._limit and self.held > own:
+            self._rejected.labels(BODIES_FULL).inc()
+            rule = "too many uploads are under way"
+            raise Problem(429, f"{rule}; try again in 1 s", headers={"Retry-After": "1"})
