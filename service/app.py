@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from service import problems, studio, tracing
+from service import inference_routes, problems, studio, tracing
 from service.calls import CallMiddleware
 from service.context import Service
 from service.credentials import Credentials
@@ -81,6 +81,7 @@ def create_app(
         credentials=Credentials.of(settings),
     )
     app.include_router(router)
+    app.include_router(inference_routes.router)
     app.include_router(studio.router)
     _describe_problems(app)
     problems.install(app)
@@ -92,6 +93,7 @@ def create_app(
         refusal=app.state.service.refusal,
         tracing=traces,
     )
+    app.add_middleware(inference_routes.ErrorShape)
     return app
 
 
