@@ -8,11 +8,11 @@ import sys
 import uvicorn
 from pydantic import ValidationError
 
-from service import logs
+from service import logs, runtimes
 from service.app import create_app
 from service.bundle import BundleError
 from service.credentials import CredentialsError
-from service.runtime import RuntimeUnavailableError, require_onnxruntime
+from service.runtime import RuntimeUnavailableError
 from service.settings import PREFIX, Settings
 from service.tracing import TracingUnavailableError
 
@@ -28,7 +28,7 @@ def main() -> int:
         return 2
     logs.configure(settings.log_level, settings.log_format)
     try:
-        require_onnxruntime()
+        runtimes.require(settings)
         app = create_app(settings)
         app.state.service.models.load_all()  # before the server starts, so that a refusal is one line
     except (BundleError, CredentialsError, RuntimeUnavailableError, TracingUnavailableError) as exc:

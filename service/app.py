@@ -22,7 +22,8 @@ from service.latents import LatentCache
 from service.metrics import Metrics
 from service.models import Models
 from service.routes import PROBLEM_SCHEMA, router
-from service.runtime import OnnxRuntime, RuntimeFactory, RuntimeUnavailableError
+from service.runtime import RuntimeFactory, RuntimeUnavailableError
+from service.runtimes import open_runtime
 from service.schemas import ProblemResponse
 from service.settings import Settings
 from service.tracing import Tracing
@@ -37,7 +38,7 @@ chooses between pictures and JSON; every error is `application/problem+json`."""
 
 def create_app(
     settings: Settings | None = None,
-    runtime_factory: RuntimeFactory = OnnxRuntime,
+    runtime_factory: RuntimeFactory = open_runtime,
     registry: CollectorRegistry | None = None,
     traces: Tracing | None = None,
 ) -> FastAPI:

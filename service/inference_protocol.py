@@ -65,7 +65,7 @@ def interface(tensors: list[Tensor]) -> list[dict[str, Any]]:
 
 
 def split(body: bytes, header_length: str | None) -> tuple[bytes, memoryview]:
-    """The JSON of a message and the bytes after it; `header_length` is its header of that name. Raises ProtocolError."""
+    """A message's JSON and the bytes after it; `header_length` is its header of that name. Raises ProtocolError."""
     if header_length is None:
         return body, memoryview(b"")
     length = int(header_length) if header_length.isascii() and header_length.isdigit() else -1

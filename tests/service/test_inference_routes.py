@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-import uvicorn
 
 from service import inference_protocol as protocol
 from service import routes
@@ -227,7 +225,7 @@ def test_a_full_queue_is_429_before_the_body_is_read(held: tuple[TestClient, fak
     threads[0].start()
     assert runtime.entered.wait(fakes.PATIENCE)
     threads[1].start()
-    _until(lambda: sample(client, "facet_queue_images", graph="decoder") == 8)
+    fakes.until(lambda: sample(client, "facet_queue_images", graph="decoder") == 8)
     refused = client.post(f"{DECODER}/infer", content=b"not even JSON")
     assert error(refused, 429)
     assert int(refused.headers["retry-after"]) >= 1
@@ -236,13 +234,6 @@ def test_a_full_queue_is_429_before_the_body_is_read(held: tuple[TestClient, fak
     for thread in threads:
         thread.join(fakes.PATIENCE)
     assert [answer.status_code for answer in answers] == [200, 200]
-
-
-def _until(condition) -> None:
-    deadline = time.monotonic() + fakes.PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_health_follows_the_workers(settings: Settings):
@@ -274,7 +265,7 @@ def test_v1_and_v2_fill_the_same_batches(held: tuple[TestClient, fakes.HeldRunti
     assert runtime.entered.wait(fakes.PATIENCE)
     for thread in threads[1:]:
         thread.start()
-    _until(lambda: sample(client, "facet_queue_images", graph="decoder") == 2)
+    fakes.until(lambda: sample(client, "facet_queue_images", graph="decoder") == 2)
     runtime.release()
     for thread in threads:
         thread.join(fakes.PATIENCE)
@@ -291,13 +282,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     directory = tmp_path_factory.mktemp("bundles")
     fakes.write_bundle(directory / "tiny")
     app = fakes.application(Settings(bundles=directory, weights=directory, default_model="tiny", codec_threads=2))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    _until(lambda: server.started)
-    yield f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(fakes.PATIENCE)
+    with fakes.listening(app) as address:
+        yield address
 
 
 @pytest.fixture
