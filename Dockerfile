@@ -8,10 +8,11 @@ WORKDIR /src
 RUN python -m venv /opt/facet
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY facet facet
+COPY facet_ray/__init__.py facet_ray/__init__.py
 COPY service service
 COPY training/__init__.py training/__init__.py
 COPY export/__init__.py export/__init__.py
-RUN /opt/facet/bin/pip install --no-cache-dir -c constraints.txt '.[cpu,otel]'
+RUN /opt/facet/bin/pip install --no-cache-dir -c constraints.txt '.[cpu,otel,v2]'
 RUN /opt/facet/bin/python -m service.weights --directory /src/weights
 
 FROM ${CUDA_IMAGE} AS build-cuda
@@ -22,10 +23,11 @@ RUN apt-get update \
 RUN python3 -m venv /opt/facet
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY facet facet
+COPY facet_ray/__init__.py facet_ray/__init__.py
 COPY service service
 COPY training/__init__.py training/__init__.py
 COPY export/__init__.py export/__init__.py
-RUN /opt/facet/bin/pip install --no-cache-dir -c constraints.txt '.[gpu,otel]'
+RUN /opt/facet/bin/pip install --no-cache-dir -c constraints.txt '.[gpu,otel,v2]'
 RUN /opt/facet/bin/python -m service.weights --directory /src/weights
 
 FROM ${CUDA_IMAGE} AS cuda

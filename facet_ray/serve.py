@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import logs
 from service.app import create_app
@@ -33,11 +35,27 @@ class Options(BaseModel):
     target_requests: float = Field(default=32, gt=0, description="under way in a replica; above, Ray adds one")
 
 
+class _OneRequestId:
+    """Ray's proxy gives each request the id that we then take, and puts it on the response: once is enough."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def without(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                del MutableHeaders(scope=message)["x-request-id"]
+            await send(message)
+
+        await self._app(scope, receive, without)
+
+
 def _service() -> FastAPI:
     """Built in the replica. A bundle that is refused fails its start with the reason."""
     settings = Settings()
     logs.configure(settings.log_level, settings.log_format)
     app = create_app(settings)
+    app.add_middleware(_OneRequestId)
     app.state.service.models.load_all()  # before the replica counts as started
     return app
 
