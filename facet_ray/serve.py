@@ -6,7 +6,7 @@ Settings come from `FACET_...` variables of the replicas. Their queues refuse wh
 requests under way lies above them.
 """
 
-from __future__ import annotations
+# No postponed annotations here: Ray looks at the class that `application` takes.
 
 from typing import Any
 
@@ -32,6 +32,7 @@ class Options(BaseModel):
     max_replicas: int = Field(default=0, ge=0)
     cpus: float = Field(default=1, ge=0, description="cores that Ray sets aside for a replica")
     gpus: float = Field(default=0, ge=0)
+    variables: dict[str, str] = Field(default={}, description="added to the environment of the replicas")
     target_requests: float = Field(default=32, gt=0, description="under way in a replica; above, Ray adds one")
 
 
@@ -72,8 +73,8 @@ class _Replica:
             raise RuntimeError(f"the worker of {dead[0]} died")
 
 
-def application(options: Options, variables: dict[str, str] | None = None) -> Application:
-    """For `serve run` and `serve.run`. `variables` are added to the environment of the replicas."""
+def application(options: Options) -> Application:
+    """For `serve run`, configuration files of Ray Serve, and `serve.run`."""
     settings = Settings()
     scale: dict[str, Any] = {"num_replicas": options.replicas}
     if options.max_replicas > options.replicas:
@@ -92,7 +93,7 @@ def application(options: Options, variables: dict[str, str] | None = None) -> Ap
         ray_actor_options={
             "num_cpus": options.cpus,
             "num_gpus": options.gpus,
-            "runtime_env": {"env_vars": variables or {}},
+            "runtime_env": {"env_vars": options.variables},
         },
         **scale,
     )

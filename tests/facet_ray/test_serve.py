@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -26,7 +27,7 @@ def client(cluster: Any) -> Iterator[httpx.Client]:
         port = probe.getsockname()[1]
     # The settings of the replicas are those of their environment.
     variables = {"FACET_BUNDLES": str(ROOT / "bundles"), "FACET_WEIGHTS": "none", "FACET_MAX_BATCH": "8"}
-    app = application(Options(replicas=2, cpus=0.5), variables)
+    app = application(Options(replicas=2, cpus=0.5, variables=variables))
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     serve.run(app, name="facet")
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
@@ -63,6 +64,14 @@ def test_errors_deadlines_and_the_other_protocol_pass_through(client: httpx.Clie
     assert late.status_code in (408, 504)
     assert client.get("/v2/models/celeba64-decoder/ready").json()["ready"] is True
     assert client.get("/readyz").status_code == 200
+
+
+def test_the_command_serve_run_can_build_it():
+    from facet_ray.serve import Options, application
+
+    (parameter,) = inspect.signature(application).parameters.values()
+    assert parameter.annotation is Options  # else Ray hands over a dictionary
+    assert Options.model_validate({"replicas": "4"}).replicas == 4
 
 
 def test_options_are_checked():

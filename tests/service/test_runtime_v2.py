@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -302,9 +303,20 @@ def test_the_shipped_bundle_runs_on_a_real_process_as_it_does_here(tmp_path: Pat
             told = {"latent": ours["mean"], "attributes": ours["attribute_estimates"]}
             drawn = [each.decoder(told)["image"].astype(int) for each in (here, there)]
             assert np.abs(drawn[0] - drawn[1]).max() <= 1
+        _run_the_documented_call(f"127.0.0.1:{port}")
     finally:
         process.terminate()
         assert process.wait(fakes.PATIENCE) == 0
+
+
+def _run_the_documented_call(address: str) -> None:
+    """What docs/api.md prints works as printed."""
+    pytest.importorskip("tritonclient.http", reason="tritonclient is not installed")
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page[page.index("/v2\n") :], re.DOTALL)
+    names: dict[str, np.ndarray] = {}
+    exec(example.replace("127.0.0.1:8000", address), names)
+    assert names["face"].shape == (64, 64, 3)
 
 
 def _ready(url: str) -> bool:
