@@ -3,8 +3,8 @@
     python -m benchmarks.archives --pictures 1500 --rounds 3
 
 Both read the same files, edit them in the same batches and write the results. A worker is one process with one thread
-for the graphs, so the limit is measured with as many processes as there are workers. Start-up is not counted: each
-side's time runs from its first result to its last.
+for the graphs, so the limit is measured with as many processes as there are workers. Start-up is not counted: the time
+runs from the end of each worker's first batch, about, to the last file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import os
 import shutil
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -40,35 +39,35 @@ def paint(directory: Path, count: int) -> None:
         (directory / f"{number:06d}.jpg").write_bytes(buffer.getvalue())
 
 
-def _alone(settings: Settings, archive: Folder, pieces: list[dict], size: int, start, rates) -> None:
+def _alone(settings: Settings, archive: Folder, pieces: list[dict], size: int, start) -> None:
     editor = Editor(settings, _EDIT)
     start.wait()
-    began = time.perf_counter()
     for place in range(0, len(pieces), size):
         list(archive.work(editor, pieces[place : place + size]))
-    rates.put(len(pieces) / (time.perf_counter() - began))
 
 
-def without_ray(settings: Settings, archive: Folder, processes: int, size: int) -> float:
-    """Pictures a second of that many processes, which share the work evenly."""
+def without_ray(settings: Settings, archive: Folder, processes: int, size: int) -> None:
+    """Do all with that many processes, which share the work evenly."""
     pieces, context = archive.pending()[0], multiprocessing.get_context("spawn")
-    start, rates = context.Barrier(processes), context.Queue()
+    start = context.Barrier(processes)
     shares = [pieces[place::processes] for place in range(processes)]
-    running = [context.Process(target=_alone, args=(settings, archive, share, size, start, rates)) for share in shares]
+    running = [context.Process(target=_alone, args=(settings, archive, share, size, start)) for share in shares]
     for process in running:
         process.start()
-    total = sum(rates.get() for _ in running)
     for process in running:
         process.join()
-    return total
 
 
-def with_ray(settings: Settings, archive: Folder, workers: int, size: int) -> float:
-    """Pictures a second of that many workers, on the cluster that is there."""
-    ends: list[tuple[float, int]] = []
-    for done in batch.run(archive, settings, _EDIT, workers, size):
-        ends.append((time.perf_counter(), done.written))
-    return sum(written for _, written in ends[1:]) / (ends[-1][0] - ends[0][0])
+def with_ray(settings: Settings, archive: Folder, workers: int, size: int) -> None:
+    """Do all with that many workers, on the cluster that is there."""
+    for _ in batch.run(archive, settings, _EDIT, workers, size):
+        pass
+
+
+def rate(output: Path, first: int) -> float:
+    """Pictures a second, by the times of the files; the `first` are left out, together with what came before them."""
+    times = sorted(path.stat().st_mtime_ns / 1e9 for path in output.rglob("*.jpg"))
+    return (len(times) - first) / (times[-1] - times[first - 1])
 
 
 def main() -> None:
@@ -81,7 +80,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     asked = parser.parse_args()
     # Ray makes its workers nicer than others, which on a busy machine is what would be measured.
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "RAY_raylet_start_wait_time_s": "120"}
     settings = Settings(bundles=Path("bundles").resolve(), weights=Path("none").resolve(), workers=1)
     ray.init(address="local", num_cpus=max(asked.workers), include_dashboard=False, log_to_driver=False)
     directory = Path(tempfile.mkdtemp(prefix="archives-"))
@@ -93,10 +92,10 @@ def main() -> None:
             for workers in asked.workers:
                 for name, measure in (("without Ray", without_ray), ("with Ray", with_ray)):
                     out = directory / f"out-{number}-{workers}-{name}"
-                    rate = measure(settings, Folder(directory / "in", out, None), workers, asked.batch)
-                    found.setdefault(f"{workers} {name}", []).append(round(rate, 1))
+                    measure(settings, Folder(directory / "in", out, None), workers, asked.batch)
+                    found.setdefault(f"{workers} {name}", []).append(round(rate(out, asked.batch * workers), 1))
                     shutil.rmtree(out)
-                    print(number, workers, name, f"{rate:.1f} pictures/s", flush=True)
+                    print(number, workers, name, f"{found[f'{workers} {name}'][-1]} pictures/s", flush=True)
     finally:
         ray.shutdown()
         shutil.rmtree(directory)

@@ -81,13 +81,13 @@ def claim(output: Path, job: dict[str, Any]) -> None:
 class Folder(Archive):
     """Pictures of a folder, each to a picture of the same name below `output`; a piece of work is one of them."""
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_jobs": []}  # workers are told their pieces
-
     def __init__(self, given: Path, output: Path, kind: str | None) -> None:
         self.output = output
         self._jobs = outputs.plan([str(given)], f"{output}/", _STILL, kind, None)
         self._errors = output / f"{ERRORS}.jsonl"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_jobs": []}  # workers are told their pieces
 
     def pending(self) -> tuple[list[dict[str, Any]], int, int]:
         failed = self._failed()

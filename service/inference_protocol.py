@@ -68,7 +68,8 @@ def split(body: bytes, header_length: str | None) -> tuple[bytes, memoryview]:
     """A message's JSON and the bytes after it; `header_length` is its header of that name. Raises ProtocolError."""
     if header_length is None:
         return body, memoryview(b"")
-    length = int(header_length) if header_length.isascii() and header_length.isdigit() else -1
+    digits = header_length.isascii() and header_length.isdigit() and len(header_length) < 20
+    length = int(header_length) if digits else -1
     if not 0 < length <= len(body):
         raise ProtocolError(HEADER_LENGTH, header_length, f"must be 1 to {len(body)}, the length of the body")
     return body[:length], memoryview(body)[length:]

@@ -129,6 +129,8 @@ class V2Runtime:
             for part in response.iter_bytes():
                 received += part
                 if len(received) > largest:
+                    if response.status_code != 200:  # the beginning says what is wrong
+                        break
                     raise self._httpx.ReadError(f"the answer has more than {largest} bytes")
                 if time.monotonic() > deadline:
                     raise self._httpx.ReadTimeout(f"the answer took more than {self._seconds:g} s")

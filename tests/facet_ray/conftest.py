@@ -62,7 +62,9 @@ def cluster() -> Iterator[Any]:
     """A local Ray cluster."""
     ray = pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
     kept = os.environ.get("PYTHONPATH")
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}  # workers inherit both
+    # Workers inherit the path. A busy machine takes longer to start a node than the 30 s that are usual.
+    variables = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "120", "PYTHONPATH": str(ROOT)}
+    os.environ |= variables
     try:
         ray.init(
             address="local",

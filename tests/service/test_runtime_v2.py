@@ -192,6 +192,7 @@ def test_an_answer_that_trickles_is_given_up(bundle: Bundle, server: Server):
         (lambda server: httpx.Response(200, content=b" " * 10**7), "the answer has more than"),
         (lambda server: _drawn(server, 3), "tiny-decoder answered 2 rows with 3"),
         (lambda server: httpx.Response(400, json={"error": "batch too large"}), "answered 400: batch too large"),
+        (lambda server: httpx.Response(422, content=b"x" * 10**7), "answered 422: xxx"),
     ],
 )
 def test_a_broken_answer_is_one_kind_of_error(bundle: Bundle, server: Server, answer, words: str):
