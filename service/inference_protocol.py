@@ -104,7 +104,7 @@ def read(
         if size is None:
             arrays[name] = _from_json(f"{field}.data", described.get("data"), dtype, shape)
         else:
-            if "data" in described:
+            if described.get("data") is not None:
                 raise ProtocolError(f"{field}.data", None, "cannot be given together with binary_data_size")
             arrays[name], binary = _from_bytes(field, size, binary, dtype, shape)
     if len(binary):
@@ -119,7 +119,7 @@ def read(
 def requested(header: dict[str, Any], tensors: list[Tensor]) -> dict[str, bool]:
     """The outputs that a request asks for, all of them by default, and whether in bytes. Raises ProtocolError."""
     usual = _parameters("body", header).get("binary_data_output", False)
-    if "outputs" not in header:
+    if header.get("outputs") is None:
         return dict.fromkeys((tensor.name for tensor in tensors), _flag("parameters.binary_data_output", usual))
     asked = {}
     for name, described in _listed(header, "outputs", tensors).items():
@@ -179,7 +179,9 @@ def _listed(header: dict[str, Any], key: str, tensors: list[Tensor]) -> dict[str
 
 
 def _parameters(field: str, described: dict[str, Any]) -> dict[str, Any]:
-    parameters = described.get("parameters", {})
+    parameters = described.get("parameters")
+    if parameters is None:  # as KServe writes it
+        return {}
     if not isinstance(parameters, dict):
         raise ProtocolError(f"{field}.parameters", None, "must be a JSON object")
     if shared := [name for name in parameters if name.startswith("shared_memory_")]:

@@ -164,10 +164,12 @@ def _check_values(graph: Graph, inputs: Arrays) -> None:
 
 
 def _id(header: dict[str, Any]) -> dict[str, str]:
-    value = header.get("id", "")
+    value = header.get("id")
+    if value is None:
+        return {}
     if not isinstance(value, str) or len(value) > _LONGEST_ID:
         raise ProtocolError("id", value, f"must be a string of at most {_LONGEST_ID} characters")
-    return {"id": value} if value else {}
+    return {"id": value}
 
 
 async def _run(work: Work, graph: Graph, inputs: Arrays) -> Arrays:

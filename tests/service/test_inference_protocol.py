@@ -53,6 +53,15 @@ def test_json_may_be_nested_and_null_is_unknown():
     np.testing.assert_array_equal(found, np.array([[1, np.nan, 2.5], [0, 0, 0]], np.float32))
 
 
+def test_null_is_as_good_as_nothing():
+    body, length = protocol.write({"id": None, "outputs": None, "parameters": None}, "inputs", arrays(), ["image"])
+    header, binary = protocol.parse(body[:length]), memoryview(body)[length:]
+    header["inputs"][0]["data"] = header["inputs"][1]["parameters"] = None
+    assert set(protocol.read(header, "inputs", binary, TENSORS)) == {"image", "latent"}
+    assert protocol.requested(header, TENSORS) == {"image": False, "latent": False}
+    assert protocol.seconds(header) == math.inf
+
+
 def test_a_number_too_large_for_its_type_becomes_infinite():
     entry = {"name": "latent", "datatype": "FP32", "shape": [1, 3], "data": [1e300, 0, 0]}
     found = protocol.read({"inputs": [entry]}, "inputs", memoryview(b""), [LATENT])["latent"]
