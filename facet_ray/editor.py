@@ -101,7 +101,7 @@ class Editor:
 
     def _run(self, graph: Literal["encoder", "decoder"], inputs: Arrays) -> Arrays:
         """Any number of rows, in batches."""
-        run, size = getattr(self._runtime, graph), self._settings.max_batch
+        run, size = getattr(self._runtime, graph), self._settings.max_batch or self._runtime.max_batch
         count = len(next(iter(inputs.values())))
         parts = [
             run({name: array[start : start + size] for name, array in inputs.items()})

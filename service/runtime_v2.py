@@ -40,6 +40,7 @@ class V2Runtime:
 
     device = wanted_device = "remote"
     padding = False  # the server forms its own batches
+    max_batch = 64  # as `python -m export triton` writes by default
 
     def __init__(self, bundle: Bundle, settings: Settings, transport: Any = None) -> None:
         """`transport` is httpx's, a seam for tests."""
