@@ -256,8 +256,11 @@ def test_a_server_that_leaves_fails_requests_and_not_the_service(settings: Setti
         app = create_app(remote, registry=fakes.CollectorRegistry())
         app.state.service.models.load_all()
     with TestClient(app) as client:
-        body = fakes.problem(client.post("/v1/generate", json={"attributes": {}}), 500)
-        assert address not in str(body)
+        answer = client.post("/v1/generate", json={"attributes": {}})
+        assert address not in str(fakes.problem(answer, 503))
+        assert answer.headers["retry-after"] == "1"
+        counted = "facet_inference_errors_total"
+        assert fakes.sample(client, counted, kind="RuntimeUnavailableError") >= 1
         assert client.get("/healthz").status_code == 200
 
 
