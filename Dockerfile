@@ -17,25 +17,26 @@ COPY constraints.txt pyproject.toml README.md LICENSE ./
 
 # What the service depends on is installed against empty packages, so that a change of code neither installs nor ships it again.
 FROM build AS dependencies-cpu
-ARG EXTRAS=otel
+ARG EXTRAS=otel,v2
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca.pem,target=/run/secrets/ca.pem \
-    mkdir facet service training export \
+    mkdir facet facet_ray service training export \
     && /opt/build/bin/pip --python /opt/facet/bin/python install -c constraints.txt ".[cpu,${EXTRAS}]" \
     && /opt/build/bin/pip --python /opt/facet/bin/python uninstall --yes facet
 
 FROM build AS dependencies-cuda
-ARG EXTRAS=otel
+ARG EXTRAS=otel,v2
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca.pem,target=/run/secrets/ca.pem \
-    mkdir facet service training export \
+    mkdir facet facet_ray service training export \
     && /opt/build/bin/pip --python /opt/facet/bin/python install -c constraints.txt ".[gpu,${EXTRAS}]" \
     && /opt/build/bin/pip --python /opt/facet/bin/python uninstall --yes facet
 
 FROM build AS application
 COPY facet facet
+COPY facet_ray/__init__.py facet_ray/__init__.py
 COPY service service
 COPY training/__init__.py training/__init__.py
 COPY export/__init__.py export/__init__.py

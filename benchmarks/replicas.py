@@ -53,6 +53,7 @@ class Replica:
             "FACET_BUNDLES": str(self.bundles),
             "FACET_LOG_LEVEL": "warning",
             "FACET_LATENT_CACHE_BYTES": "0",
+            "FACET_SENSITIVE_ATTRIBUTES": "true",
         }
         pin = [] if self.core is None else ["taskset", "--cpu-list", str(self.core)]
         command = [*pin, sys.executable, "-m", "service"]

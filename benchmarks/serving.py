@@ -76,6 +76,7 @@ def servers() -> dict[str, Server]:
             "FACET_PORT": "{port}",
             "FACET_LOG_LEVEL": "warning",
             "FACET_LATENT_CACHE_BYTES": "0",  # peers remember nothing either
+            "FACET_SENSITIVE_ATTRIBUTES": "true",  # and take every attribute
         },
     )
     found = [facet]

@@ -1,4 +1,4 @@
-"""python -m export {bundle,attach}"""
+"""python -m export {bundle,attach,triton}"""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from export import triton as repositories
 from export.parity import ParityError
-from export.writer import ExportError, attach_evaluation, write_bundle
+from export.writer import LARGEST_BUCKET, ExportError, attach_evaluation, write_bundle
+from service import bundle as bundles
 from service.bundle import BundleError
 from training.checkpoint import CheckpointError
 
@@ -36,6 +38,19 @@ def attach(arguments: argparse.Namespace) -> None:
     print(f"{arguments.bundle}: {attach_evaluation(arguments.bundle, report).identity} evaluated")
 
 
+def triton(arguments: argparse.Namespace) -> None:
+    """Write a bundle's graphs as a Triton model repository."""
+    loaded = bundles.load(arguments.bundle)
+    for directory in repositories.write_repository(loaded, arguments.out, arguments.max_batch, arguments.instances):
+        print(f"{directory}: {loaded.identity}")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number above 0")
+    return int(text)
+
+
 def main(words: list[str] | None = None) -> int:
     """Run one command; a refusal is one line on stderr and status 2."""
     parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
@@ -51,6 +66,12 @@ def main(words: list[str] | None = None) -> int:
     command.set_defaults(run_command=attach)
     command.add_argument("--bundle", type=Path, required=True)
     command.add_argument("--evaluation", type=Path, required=True, help="evaluation.json of that bundle")
+    command = commands.add_parser("triton", help=triton.__doc__)
+    command.set_defaults(run_command=triton)
+    command.add_argument("--bundle", type=Path, required=True)
+    command.add_argument("--out", type=Path, required=True, help="the repository; other models there stay as they are")
+    command.add_argument("--max-batch", type=_count, default=LARGEST_BUCKET, metavar="N", help=f"({LARGEST_BUCKET})")
+    command.add_argument("--instances", type=_count, default=1, metavar="N", help="for each GPU, or on the CPU (1)")
     arguments = parser.parse_args(words)
     try:
         arguments.run_command(arguments)

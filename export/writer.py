@@ -48,7 +48,7 @@ def write_bundle(path: Path, directory: Path, version: str, description: str, we
         raise ExportError(f"{path}: {exc}") from exc
     round_weights(model)
     prior = SamplingPrior.model_validate(state["prior"])
-    with _replacing(directory) as temporary:
+    with replacing(directory) as temporary:
         parities = _export_graphs(model, temporary, size, latent_size, len(names))
         manifest = Manifest(
             schema_version=1,
@@ -90,7 +90,7 @@ def attach_evaluation(directory: Path, report: dict) -> bundles.Bundle:
     bundle = bundles.load(directory)
     if report.get("graphs") != evaluation.graph_hashes(bundle):
         raise ExportError(f"{directory}: the report is about other graphs, of {report.get('bundle')}")
-    with _replacing(directory) as temporary:
+    with replacing(directory) as temporary:
         for name in bundle.manifest.files:
             shutil.copy2(bundle.path(name), temporary / name)
         _seal(temporary, bundle.manifest.model_copy(update={"evaluation": report}), with_samples=False)
@@ -158,7 +158,7 @@ def _seal(directory: Path, manifest: Manifest, with_samples: bool) -> None:
 
 
 @contextmanager
-def _replacing(directory: Path) -> Iterator[Path]:
+def replacing(directory: Path) -> Iterator[Path]:
     """A temporary sibling of `directory` that takes its place when the block succeeds, and vanishes when not."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))

@@ -75,7 +75,7 @@ def _add_edit(commands: Any, shared: argparse.ArgumentParser) -> None:
         help="pictures, or folders of them, and attributes: -1 absent to 1 present, up to 2 to exaggerate",
     )
     edit.add_argument("--strength", type=float, metavar="T", help="0 changes nothing, 1 goes all the way, 2 beyond")
-    edit.add_argument("--face", type=_face, metavar="N|all", help="which face, 0 for the largest (0)")
+    edit.add_argument("--face", type=face, metavar="N|all", help="which face, 0 for the largest (0)")
     _add_picture_options(edit)
     _add_output_options(edit, "the edited picture, or a folder for several", ("png", "jpeg", "webp"))
 
@@ -93,7 +93,7 @@ def _add_sweep(commands: Any, shared: argparse.ArgumentParser) -> None:
     sweep.add_argument("--start", type=float, metavar="T", help="the first t; 0 is the face as it is (0)")
     sweep.add_argument("--stop", type=float, metavar="T", help="the last t (1)")
     sweep.add_argument(
-        "--steps", type=_positive, default=7, metavar="N", help="values of t, first and last included (7)"
+        "--steps", type=positive, default=7, metavar="N", help="values of t, first and last included (7)"
     )
     sweep.add_argument("--size", type=int, metavar="PIXELS", help="longest side of each picture (256)")
     sweep.add_argument("--milliseconds", type=int, metavar="MS", help="of each frame of an animation (120)")
@@ -118,7 +118,7 @@ def _add_generate(commands: Any, shared: argparse.ArgumentParser) -> None:
 def _add_encode(commands: Any, shared: argparse.ArgumentParser) -> None:
     encode = commands.add_parser("encode", parents=[shared], help="tell what faces show")
     encode.add_argument("given", nargs="+", metavar="PICTURE", help="pictures, or folders of them")
-    encode.add_argument("--face", type=_face, metavar="N|all", help="which face, 0 for the largest (all)")
+    encode.add_argument("--face", type=face, metavar="N|all", help="which face, 0 for the largest (all)")
     encode.add_argument("--framed", action=argparse.BooleanOptionalAction, help=_FRAMED)
     encode.add_argument("--json", action="store_true", help="one JSON object for each picture, with the latents")
 
@@ -141,10 +141,10 @@ def _add_output_options(command: argparse.ArgumentParser, out: str, formats: tup
     command.add_argument("--format", choices=formats, help="of pictures in a folder; a file's suffix tells its own")
     command.add_argument("--quality", type=int, metavar="Q", help="1 to 100, for JPEG and WebP (90)")
     command.add_argument("--skip-existing", action="store_true", help="leave out what is there already")
-    command.add_argument("--jobs", type=_positive, default=4, metavar="N", help="requests at once (4)")
+    command.add_argument("--jobs", type=positive, default=4, metavar="N", help="requests at once (4)")
 
 
-def _face(text: str) -> int | str:
+def face(text: str) -> int | str:
     if text == "all":
         return text
     if not text.isdecimal():
@@ -152,7 +152,7 @@ def _face(text: str) -> int | str:
     return int(text)
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number above 0")
     return int(text)

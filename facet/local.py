@@ -31,10 +31,11 @@ def application(
     try:
         from pydantic import ValidationError
 
+        from service import runtimes
         from service.app import create_app
         from service.credentials import CredentialsError
         from service.keys import KeysError
-        from service.runtime import RuntimeUnavailableError, require_onnxruntime
+        from service.runtime import RuntimeUnavailableError
         from service.settings import Settings
         from service.tracing import TracingUnavailableError
     except ImportError as exc:
@@ -47,8 +48,8 @@ def application(
     if timeout is not None:
         given.setdefault("request_timeout", timeout)
     try:
-        require_onnxruntime()
         chosen = Settings(**{name: value for name, value in given.items() if value is not None})
+        runtimes.require(chosen)
         found = {name: _found(chosen, name) for name in ("bundles", "weights")}
         return create_app(chosen.model_copy(update=found))
     except ValidationError as exc:

@@ -14,12 +14,12 @@ from contextlib import contextmanager
 import uvicorn
 from pydantic import ValidationError
 
-from service import connection, logs
+from service import connection, logs, runtimes
 from service.app import create_app
 from service.bundle import BundleError
 from service.credentials import CredentialsError
 from service.keys import KeysError
-from service.runtime import RuntimeUnavailableError, require_onnxruntime
+from service.runtime import RuntimeUnavailableError
 from service.settings import PREFIX, Settings
 from service.tracing import TracingUnavailableError
 
@@ -41,7 +41,7 @@ def main() -> int:
         return 2
     logs.configure(settings.log_level, settings.log_format)
     try:
-        require_onnxruntime()
+        runtimes.require(settings)
         app = create_app(settings)
         app.state.service.models.load_all()  # before the server starts, so that a refusal is one line
     except (BundleError, CredentialsError, KeysError, RuntimeUnavailableError, TracingUnavailableError) as exc:

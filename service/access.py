@@ -40,11 +40,16 @@ class Access:
         """Whether no key is asked for, but for administration."""
         return self._keys is None
 
+    @property
+    def is_administrable(self) -> bool:
+        """Whether some key may administrate it over HTTP."""
+        return self._keys is not None or self._admin_digest is not None
+
     def check(self, request: Request, call: Call, scope: Scope) -> Key | None:
         """The key that a request comes with, None where none is needed. Raises Problem 401 or 403."""
         if self._keys is None and scope != "admin":
             return None
-        if self._keys is None and self._admin_digest is None:
+        if not self.is_administrable:
             raise Problem(403, _SWITCHED_OFF)
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer" or not token.strip():

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from starlette.middleware.cors import CORSMiddleware
 
-from service import administration, openapi, problems, reference, studio, tracing
+from service import administration, inference_routes, openapi, problems, reference, studio, tracing
 from service.access import Access
 from service.calls import TIMEOUT_HEADER, CallMiddleware
 from service.context import Service
@@ -25,7 +25,8 @@ from service.metrics import Metrics
 from service.models import Models
 from service.photographs import Shelf
 from service.routes import BUSY, router
-from service.runtime import OnnxRuntime, RuntimeFactory, RuntimeUnavailableError
+from service.runtime import RuntimeFactory, RuntimeUnavailableError
+from service.runtimes import open_runtime
 from service.sensitivity import unknown
 from service.settings import Settings
 from service.shortcut import Shortcut
@@ -49,7 +50,7 @@ _CORS = {
 
 def create_app(
     settings: Settings | None = None,
-    runtime_factory: RuntimeFactory = OnnxRuntime,
+    runtime_factory: RuntimeFactory = open_runtime,
     registry: CollectorRegistry | None = None,
     traces: Tracing | None = None,
 ) -> FastAPI:
@@ -107,15 +108,16 @@ def create_app(
     app.state.administration = _administration(service, traces) if settings.admin_port else None
     # Reloading first, or its path would be taken for a model's.
     (app.state.administration or app).include_router(administration.router)
-    for routes in (router, administration.probes, studio.router, reference.router):
+    for routes in (router, inference_routes.router, administration.probes, studio.router, reference.router):
         app.include_router(routes)
-    openapi.install(app, open_to_all=service.access.is_open)
+    openapi.install(app, service.access)
     # The last to be added is the outermost.
     app.add_middleware(Shortcut, routes=[route for route in router.routes if route.path in BUSY])
     _surround(app, service, traces)
     if settings.cors_origins:
         # Outermost, so that pages may read refusals too.
         app.add_middleware(CORSMiddleware, allow_origins=sorted(settings.cors_origins), **_CORS)
+    app.add_middleware(inference_routes.ErrorShape)
     return app
 
 

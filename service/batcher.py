@@ -295,7 +295,9 @@ class Batcher:
         self._metrics.inference_errors.labels(type(exc).__name__).inc()
         log.error("batch %d of %d slices failed in the %s graph", batch.number, len(slices), self.graph, exc_info=exc)
         if len(slices) == 1:
-            self._fail(slices[0].job, InferenceError(f"the {self.graph} graph failed in batch {batch.number}"))
+            failure = InferenceError(f"the {self.graph} graph failed in batch {batch.number}")
+            failure.__cause__ = exc
+            self._fail(slices[0].job, failure)
             return
         for single in slices:
             if not single.job.future.done():  # its client may have left meanwhile

@@ -15,7 +15,8 @@ from typing import Any
 # What every line of the request under way says of it: `request_id`, and `trace_id` where it is traced.
 request: ContextVar[Mapping[str, str]] = ContextVar("request", default=MappingProxyType({}))
 
-QUIET = frozenset({"/metrics", "/healthz", "/readyz"})  # asked every few seconds; only their failures are news
+# Asked every few seconds; only their failures are news.
+QUIET = frozenset({"/metrics", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
 _SAID = {"method", "path", "status"}  # by the message of a request that is over
 _access = logging.getLogger("service.access")
 _json = json.JSONEncoder(default=str).encode

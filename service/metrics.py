@@ -43,7 +43,7 @@ class Metrics:
         self.requests = counter("requests", "Requests answered, by route and status code.", ("endpoint", "code"))
         self.rejected = counter("requests_rejected", "Requests refused before any work, by reason.", ("reason",))
         self.cancelled = counter("requests_cancelled", "Requests whose client left, by stage.", ("stage",))
-        self.images = counter("images", "Faces encoded, generated or edited.", ("operation",))
+        self.images = counter("images", "Faces encoded, decoded, generated or edited.", ("operation",))
         self.batches = counter("batches", "Batches run.", ("graph",))
         self.padding = counter("batch_padding_images", "Rows added to fill a batch up to its bucket.", ("graph",))
         self.reloads = counter("model_reloads", "Attempts to reload a model.", ("result",))

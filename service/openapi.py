@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import http
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel
 
 from service import negotiation, uploads
+from service.access import Access
 from service.problems import MEDIA_TYPE
 from service.schemas import ProblemResponse
 
+PROTOCOL = "/v2"  # where the Open Inference Protocol is spoken, whose errors have a shape of their own
 _PROBLEM = ProblemResponse.__name__
 _REFERENCES = "#/components/schemas/{model}"
 _NULL = {"type": "null"}
@@ -35,6 +38,13 @@ _REQUEST_ID = {"description": "names the request in the log", "schema": {"type":
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Responses that are problems, by status."""
     content = {MEDIA_TYPE: {"schema": {"$ref": _REFERENCES.format(model=_PROBLEM)}}}
+    return {status: {"description": http.HTTPStatus(status).phrase, "content": content} for status in statuses}
+
+
+def protocol_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Responses in the shape of errors of the Open Inference Protocol, by status."""
+    schema = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+    content = {"application/json": {"schema": schema}}
     return {status: {"description": http.HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
@@ -82,11 +92,8 @@ def json_body(schema: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def install(app: FastAPI, open_to_all: bool = True) -> None:
-    """Complete the document of an application whose routes are all there.
-
-    Administration takes a key, and unless it is `open_to_all`, so does whatever may refuse one.
-    """
+def install(app: FastAPI, access: Access) -> None:
+    """Complete the document of an application whose routes are all there; `access` says what takes a key."""
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -94,8 +101,9 @@ def install(app: FastAPI, open_to_all: bool = True) -> None:
             document = plain()
             for path, operations in document["paths"].items():
                 for operation in operations.values():
-                    _complete(operation)
-                    if "401" in operation["responses"] and (path.endswith(":reload") or not open_to_all):
+                    _complete(operation, protocol_errors if path.startswith(PROTOCOL) else problems)
+                    keyed = access.is_administrable if path.endswith(":reload") else not access.is_open
+                    if keyed and "401" in operation["responses"]:
                         operation["security"] = [{"key": []}]
             components = document.setdefault("components", {})
             components["securitySchemes"] = {"key": _KEY}
@@ -108,11 +116,11 @@ def install(app: FastAPI, open_to_all: bool = True) -> None:
     app.openapi = openapi
 
 
-def _complete(operation: dict[str, Any]) -> None:
-    """What the middleware adds to every operation, in place."""
+def _complete(operation: dict[str, Any], errors: Callable[..., dict[int | str, dict[str, Any]]]) -> None:
+    """What the middleware adds to every operation, in place; `errors` gives responses by status."""
     operation.setdefault("parameters", []).append(_TIMEOUT)
     statuses = _ANY_OPERATION + (_ANY_UPLOAD if "requestBody" in operation else ())
-    for status, response in problems(*statuses).items():
+    for status, response in errors(*statuses).items():
         operation["responses"].setdefault(str(status), response)
     for response in operation["responses"].values():
         response["headers"] = {"X-Request-ID": _REQUEST_ID} | response.get("headers", {})

@@ -23,6 +23,7 @@ from service.batcher import (
     RequestTooLargeError,
 )
 from service.images import ImageError
+from service.runtime import RuntimeUnavailableError
 from service.schemas import ATTRIBUTE_FORMS
 
 log = logging.getLogger(__name__)
@@ -113,6 +114,8 @@ def translate(exc: Exception) -> Problem:
             return Problem(504, str(exc))
         case BatcherClosedError():
             return Problem(503, "the service is shutting down or reloading this model", headers={"Retry-After": "1"})
+        case InferenceError() if isinstance(exc.__cause__, RuntimeUnavailableError):
+            return Problem(503, "what runs this model cannot be used just now", headers={"Retry-After": "1"})
         case InferenceError():
             return Problem(500, "the model failed on this input")
         case MemoryError():

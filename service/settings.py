@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from service import cores
 
 PREFIX = "FACET_"
+REMOTE = "v2:"  # in front of the URL of a server that runs the graphs
 _SWITCH = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True, "all": True}
 
 
@@ -39,6 +40,11 @@ class Settings(BaseSettings):
     bundles: Path = Field(default=Path("bundles"), description="directory that holds one directory per bundle")
     weights: Path = Field(default=Path("weights"), description="directory of the face finder's weights")
     default_model: str = Field(default="celeba64", description="bundle that answers requests that name no model")
+    runtime: str = Field(
+        default="onnx",
+        pattern=r"^(onnx|v2:https?://[^\s/?#]+(/[^\s?#]*)?)$",
+        description="where graphs run: `onnx`, here; `v2:http://HOST:PORT`, on a server of the Open Inference Protocol",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="where sessions run; `cuda` refuses to start without, `auto` falls back to the CPU"
     )

@@ -12,7 +12,7 @@ def test_a_failed_write_leaves_the_old_bundle_and_no_rubbish(tmp_path):
     (directory / "old").write_text("old")
 
     def fail():
-        with writer._replacing(directory) as temporary:
+        with writer.replacing(directory) as temporary:
             (temporary / "new").write_text("new")
             raise RuntimeError("disk full")
 
@@ -25,7 +25,7 @@ def test_a_failed_write_leaves_the_old_bundle_and_no_rubbish(tmp_path):
 def test_a_finished_write_replaces_the_old_bundle(tmp_path):
     directory = tmp_path / "bundles" / "bundle"
     for content in ("first", "second"):
-        with writer._replacing(directory) as temporary:
+        with writer.replacing(directory) as temporary:
             (temporary / content).write_text(content)
     assert [path.name for path in directory.iterdir()] == ["second"]
     assert [path.name for path in directory.parent.iterdir()] == ["bundle"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import httpx
 import pytest
 
 from benchmarks.faults import mutations, pictures, schema
@@ -16,7 +17,8 @@ COUNT = 270
 def test_the_document_and_the_service_agree_in_every_check_of_schemathesis(service: Service):
     done = schema.attack(service.url, examples=1, seed=1)
     assert done.returncode == 0, done.stdout
-    assert "11 selected" in done.stdout
+    paths = httpx.get(f"{service.url}/openapi.json").json()["paths"]
+    assert f"{sum(map(len, paths.values()))} selected" in done.stdout
 
 
 def test_no_picture_brings_anything_but_2xx_and_4xx(service: Service):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from typing import Any
 
 import httpx
 import numpy as np
+import uvicorn
+from fastapi import FastAPI
 from PIL import Image
 from prometheus_client import CollectorRegistry
 
@@ -164,6 +167,28 @@ def application(settings: Settings, runtime: Callable[[Manifest], FakeRuntime] =
     return create_app(
         settings, runtime_factory=lambda bundle, _: runtime(bundle.manifest), registry=CollectorRegistry()
     )
+
+
+@contextmanager
+def listening(app: FastAPI) -> Iterator[str]:
+    """Host and port of the application behind the server that it ships with, in a thread."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    until(lambda: server.started or not thread.is_alive())
+    try:
+        yield f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for it."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def call(metrics: Metrics) -> Call:

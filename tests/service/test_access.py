@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
 
 from service import keys, logs
 from service.app import create_app
@@ -32,7 +33,17 @@ SCOPED = [
     ("POST", "/v1/models/tiny:reload", "admin"),
     ("GET", "/metrics", "metrics"),
 ]
-OPEN = ["/", "/studio/studio.js", "/docs", "/docs/start.js", "/openapi.json", "/healthz", "/readyz"]
+OPEN = [
+    "/",
+    "/v2",
+    "/v2/health/ready",
+    "/studio/studio.js",
+    "/docs",
+    "/docs/start.js",
+    "/openapi.json",
+    "/healthz",
+    "/readyz",
+]
 
 
 class Locked:
@@ -89,6 +100,7 @@ def test_every_route_asks_or_is_known_to_be_open(client: TestClient):
     """A route that somebody adds must decide."""
     asked = {path.replace("/tiny", "/{name}") for _, path, _ in SCOPED}
     document = client.get("/openapi.json").json()
+    asked |= {path for path in document["paths"] if path.startswith("/v2/models/")}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             answer = client.request(method.upper(), path.replace("{name}", "tiny"))
@@ -110,6 +122,10 @@ def test_without_a_file_everything_is_open_but_administration(settings: Settings
         assert generate(client, "whatever").status_code == 200
         assert client.get("/metrics").status_code == 200
         assert "switched off" in problem(client.post("/v1/models/tiny:reload"), 403)["detail"]
+        paths = client.get("/openapi.json").json()["paths"]
+        secured = [path for path, each in paths.items() for operation in each.values() if "security" in operation]
+        assert secured == []  # nobody has a key
+    with fakes.serving(settings.model_copy(update={"admin_token": SecretStr(ADMIN_TOKEN)})) as client:
         paths = client.get("/openapi.json").json()["paths"]
         secured = [path for path, each in paths.items() for operation in each.values() if "security" in operation]
         assert secured == ["/v1/models/{name}:reload"]

@@ -93,7 +93,7 @@ def test_each_wrong_setting_has_a_line(monkeypatch, capsys):
 @pytest.fixture
 def installed(monkeypatch) -> None:
     """As if onnxruntime were there, whether it is or not."""
-    monkeypatch.setattr(command, "require_onnxruntime", lambda: None)
+    monkeypatch.setattr(command.runtimes, "require", lambda settings: None)
 
 
 @pytest.mark.usefixtures("installed")

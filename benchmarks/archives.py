@@ -1,0 +1,138 @@
+"""Edits of an archive: Ray's workers against the same work in one process, without Ray.
+
+    python -m benchmarks.archives --pictures 320 --rounds 3
+
+Both read the same files, edit them in the same batches and write the results. Told is the processor time that a picture
+takes in the workers, after the first batch of each: a worker has a core, so that its pictures a second are at most 1000
+by that. Times on the wall say little on a machine that others use too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import multiprocessing
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.limit import Work
+from facet_ray import batch
+from facet_ray.archives import Done, Folder
+from facet_ray.editor import Edit, Editor
+from service import bundle as bundles
+from service.settings import Settings
+from tests import painter
+
+_EDIT = Edit({"Smiling": 1.0}, framed=True)
+
+
+def paint(directory: Path, count: int) -> None:
+    """Framed faces of 178 x 218 as JPEG."""
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        buffer = io.BytesIO()
+        painter.paint(painter.random_attributes(rng), rng).save(buffer, "JPEG", quality=90)
+        (directory / f"{number:06d}.jpg").write_bytes(buffer.getvalue())
+
+
+class _Counted(Folder):
+    """Takes down a worker's processor time after each batch."""
+
+    def work(self, editor: Editor, pieces: list[dict[str, Any]]) -> Iterator[Done]:
+        yield from super().work(editor, pieces)
+        self.output.mkdir(parents=True, exist_ok=True)
+        with (self.output / f".cpu-{os.getpid()}").open("a") as file:
+            file.write(f"{time.process_time()} {len(pieces)}\n")
+
+
+def _alone(settings: Settings, archive: Folder, pieces: list[dict], size: int, start) -> None:
+    editor = Editor(settings, _EDIT)
+    start.wait()
+    for place in range(0, len(pieces), size):
+        list(archive.work(editor, pieces[place : place + size]))
+
+
+def without_ray(settings: Settings, archive: Folder, processes: int, size: int) -> None:
+    """Do all with that many processes, which share the work evenly."""
+    pieces, context = archive.pending()[0], multiprocessing.get_context("spawn")
+    start = context.Barrier(processes)
+    shares = [pieces[place::processes] for place in range(processes)]
+    running = [context.Process(target=_alone, args=(settings, archive, share, size, start)) for share in shares]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join()
+
+
+def with_ray(settings: Settings, archive: Folder, workers: int, size: int) -> None:
+    """Do all with that many workers, on the cluster that is there."""
+    for _ in batch.run(archive, settings, _EDIT, workers, size):
+        pass
+
+
+def milliseconds(output: Path) -> float:
+    """Processor time a picture, after each worker's first batch."""
+    seconds, pictures = 0.0, 0
+    for path in output.glob(".cpu-*"):
+        entries = [line.split() for line in path.read_text().splitlines()]
+        seconds += float(entries[-1][0]) - float(entries[0][0])
+        pictures += sum(int(count) for _, count in entries[1:])
+    return 1000 * seconds / pictures
+
+
+def limit(settings: Settings, pictures: list[bytes], size: int, rounds: int) -> float:
+    """Processor time a picture of the workload `edit` of benchmarks.limit: the bare face to PNG, nothing is pasted."""
+    work = Work(bundles.load(settings.bundles / settings.default_model))
+    work.edit(pictures[:size])
+    began = time.process_time()
+    for number in range(rounds):
+        work.edit(pictures[number * size % len(pictures) :][:size])
+    return 1000 * (time.process_time() - began) / (rounds * size)
+
+
+def main() -> None:
+    import ray
+
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--pictures", type=int, default=1500)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    asked = parser.parse_args()
+    # Ray makes its workers nicer than others, which on a busy machine is what would be measured; and it gives each one
+    # thread for linear algebra.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "RAY_raylet_start_wait_time_s": "120"}
+    settings = Settings(bundles=Path("bundles").resolve(), weights=Path("none").resolve(), workers=1)
+    ray.init(address="local", num_cpus=max(asked.workers), include_dashboard=False, log_to_driver=False)
+    directory = Path(tempfile.mkdtemp(prefix="archives-"))
+    try:
+        (directory / "in").mkdir()
+        paint(directory / "in", asked.pictures)
+        found: dict[str, list[float]] = {}
+        sources = [path.read_bytes() for path in sorted((directory / "in").iterdir())]
+        for number in range(asked.rounds):
+            found.setdefault("limit", []).append(limit(settings, sources, asked.batch, len(sources) // asked.batch))
+            for workers in asked.workers:
+                for name, measure in (("without Ray", without_ray), ("with Ray", with_ray)):
+                    out = directory / f"out-{number}-{workers}-{name}"
+                    measure(settings, _Counted(directory / "in", out, None), workers, asked.batch)
+                    found.setdefault(f"{workers} {name}", []).append(milliseconds(out))
+                    shutil.rmtree(out)
+            print({name: round(each[-1], 2) for name, each in found.items()}, flush=True)
+    finally:
+        ray.shutdown()
+        shutil.rmtree(directory)
+    print({name: round(statistics.median(each), 2) for name, each in found.items()})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,251 @@
+"""The Open Inference Protocol (KServe's V2): each bundle's encoder and decoder as models of their own.
+
+What is asked here goes through the same batchers, deadlines and metrics as `/v1`. Errors have the protocol's own shape.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Depends, Path, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service import inference_protocol as protocol
+from service.batcher import QueueFullError
+from service.context import Service, Work
+from service.inference_protocol import HEADER_LENGTH, KINDS, WITHHELD, Arrays, Graph, ProtocolError
+from service.openapi import PROTOCOL, protocol_errors
+from service.problems import MEDIA_TYPE as PROBLEM_TYPE
+from service.problems import Problem, shown
+from service.routes import Admitted, Current, Shared
+from service.uploads import MAX_JSON_BYTES
+from service.version import VERSION
+
+_OPERATIONS = {"encoder": "encode", "decoder": "decode"}
+_LONGEST_ID = 256
+
+router = APIRouter(prefix=PROTOCOL, tags=["Open Inference Protocol"])
+
+
+_NAME = Path(description="`<bundle>-encoder` or `<bundle>-decoder`")
+_VERSION = Path(description="the bundle's version")
+
+
+async def _graph(request: Request, service: Shared, call: Current, name: Annotated[str, _NAME]) -> Graph:
+    """The graph of that name in the bundle's loaded version. Raises Problem 401, 403 or 404."""
+    service.access.check(request, call, "use")
+    for model in service.models.all():
+        for kind in KINDS:
+            if name == f"{model.manifest.name}-{kind}":
+                return Graph.of(model.manifest, kind)
+    names = [f"{model.manifest.name}-{kind}" for model in service.models.all() for kind in KINDS]
+    raise Problem(404, f"model {name[:80]!r}: no such model; there are {', '.join(names)}")
+
+
+async def _graph_version(graph: Annotated[Graph, Depends(_graph)], version: Annotated[str, _VERSION]) -> Graph:
+    """The same, if it has that version. Raises a 404 Problem."""
+    if version != graph.version:
+        raise Problem(404, f"model {graph.name!r}: has no version {version[:80]!r}; there is {graph.version}")
+    return graph
+
+
+Asked = Annotated[Graph, Depends(_graph)]
+AskedVersion = Annotated[Graph, Depends(_graph_version)]
+
+
+@router.get("", summary="Server metadata")
+async def server_metadata() -> dict[str, Any]:
+    return {"name": "facet", "version": VERSION, "extensions": ["binary_tensor_data"]}
+
+
+@router.get("/health/live", responses=protocol_errors(503), summary="Liveness")
+async def live(service: Shared) -> dict[str, bool]:
+    if dead := [model.identity for model in service.models.all() if not model.healthy]:
+        raise Problem(503, f"the worker of {dead[0]} died")
+    return {"live": True}
+
+
+@router.get("/health/ready", responses=protocol_errors(503), summary="Readiness")
+async def ready(service: Shared) -> dict[str, bool]:
+    if not service.ready or not all(model.healthy for model in service.models.all()):
+        raise Problem(503, "not ready")
+    return {"ready": True}
+
+
+@router.get("/models/{name}", responses=protocol_errors(401, 403, 404), summary="Model metadata")
+async def metadata(graph: Asked, service: Shared) -> dict[str, Any]:
+    return _metadata(graph, service)
+
+
+@router.get(
+    "/models/{name}/versions/{version}", responses=protocol_errors(401, 403, 404), summary="Metadata of a version"
+)
+async def version_metadata(graph: AskedVersion, service: Shared) -> dict[str, Any]:
+    return _metadata(graph, service)
+
+
+def _metadata(graph: Graph, service: Service) -> dict[str, Any]:
+    """The metadata of the protocol, and which attributes are withheld if any are."""
+    withheld = ",".join(service.models.get(graph.bundle).withheld.places)
+    return graph.metadata() | ({"parameters": {WITHHELD: withheld}} if withheld else {})
+
+
+@router.get("/models/{name}/ready", responses=protocol_errors(401, 403, 404, 503), summary="Readiness of a model")
+async def model_ready(graph: Asked, service: Shared) -> dict[str, Any]:
+    if not service.ready or not service.models.get(graph.bundle).healthy:
+        raise Problem(503, f"model {graph.name!r} is not ready")
+    return {"name": graph.name, "ready": True}
+
+
+@router.get(
+    "/models/{name}/versions/{version}/ready",
+    responses=protocol_errors(401, 403, 404, 503),
+    summary="Readiness of a version",
+)
+async def version_ready(graph: AskedVersion, service: Shared) -> dict[str, Any]:
+    return await model_ready(graph, service)
+
+
+_TENSORS = {"application/json": {"schema": {"type": "object"}}, "application/octet-stream": {}}
+_INFER: dict[str, Any] = {
+    "response_class": Response,
+    "responses": {200: {"content": _TENSORS}} | protocol_errors(400, 401, 403, 404, 408, 413, 415, 429, 500, 503, 504),
+    "openapi_extra": {"requestBody": {"required": True, "content": _TENSORS}},
+}
+
+
+@router.post("/models/{name}/infer", summary="Run a graph", **_INFER)
+async def infer(request: Request, graph: Asked, service: Shared, call: Admitted) -> Response:
+    work = service.work(call, graph.bundle, graph.kind)
+    _admit(service, work, graph)
+    try:
+        header, binary = await _read(request)
+        inputs = protocol.read(header, "inputs", binary, graph.inputs)
+        _check_values(graph, inputs)
+        asked = protocol.requested(header, graph.outputs)
+        call.timeout = min(call.timeout, protocol.seconds(header))
+        answer = {"model_name": graph.name, "model_version": graph.version} | _id(header)
+    except ProtocolError as exc:
+        raise Problem(400, str(exc), [{"field": exc.field, "value": shown(exc.value), "rule": exc.rule}]) from exc
+    rows = len(next(iter(inputs.values())))
+    call.charge(rows)
+    outputs = await _run(work, graph, inputs)
+    call.count(_OPERATIONS[graph.kind], rows)
+    return await _respond(service, answer, {name: outputs[name] for name in asked}, asked)
+
+
+@router.post("/models/{name}/versions/{version}/infer", summary="Run a version of a graph", **_INFER)
+async def version_infer(request: Request, graph: AskedVersion, service: Shared, call: Admitted) -> Response:
+    return await infer(request, graph, service, call)
+
+
+def _admit(service: Service, work: Work, graph: Graph) -> None:
+    """Raises QueueFullError where not one image more would be admitted, before the body is read."""
+    seconds = getattr(work.model, graph.kind).refusal()
+    if seconds is not None:
+        service.metrics.rejected.labels("queue_full").inc()
+        raise QueueFullError(seconds)
+
+
+async def _read(request: Request) -> tuple[dict[str, Any], memoryview]:
+    """The JSON of a request and the bytes after it. Raises ProtocolError, and Problem 413 and 415."""
+    if encoding := request.headers.get("content-encoding"):
+        raise Problem(415, f"Content-Encoding {encoding[:80]!r}: bodies must not be compressed")
+    text, binary = protocol.split(await request.body(), request.headers.get(HEADER_LENGTH))
+    if len(text) > MAX_JSON_BYTES:
+        rule = f"at most {MAX_JSON_BYTES} bytes of JSON are accepted; send tensors as bytes ({HEADER_LENGTH})"
+        raise Problem(413, f"body: has {len(text)} bytes of JSON; {rule}")
+    return protocol.parse(text), binary
+
+
+def _check_values(graph: Graph, inputs: Arrays) -> None:
+    """NaN says that the encoder should estimate an attribute; nothing else may be other than finite."""
+    for name, array in inputs.items():
+        unknown = graph.kind == "encoder" and name == "attributes"
+        if array.dtype.kind == "f" and not (np.isfinite(array) | (unknown & np.isnan(array))).all():
+            rule = "must be finite, or NaN where unknown" if unknown else "must be finite"
+            raise ProtocolError(f"inputs.{name}", None, rule)
+
+
+def _id(header: dict[str, Any]) -> dict[str, str]:
+    value = header.get("id")
+    if value is None:
+        return {}
+    if not isinstance(value, str) or len(value) > _LONGEST_ID:
+        raise ProtocolError("id", value, f"must be a string of at most {_LONGEST_ID} characters")
+    return {"id": value}
+
+
+async def _run(work: Work, graph: Graph, inputs: Arrays) -> Arrays:
+    """Run it without what is withheld: a whole vector cannot leave out what it must not say, so it is not looked at.
+
+    The encoder tells 0, undecided, of such attributes; the decoder gets what goes best with the rest.
+    """
+    withheld = list(work.model.withheld.places.values())
+    attributes = inputs["attributes"]
+    if withheld:
+        attributes = attributes.copy()
+        attributes[:, withheld] = np.nan
+    if graph.kind == "encoder":
+        outputs = await work.model.encode(inputs["image"], attributes, work.call)
+        if withheld:
+            outputs = outputs | {"attribute_estimates": outputs["attribute_estimates"].copy()}
+            outputs["attribute_estimates"][:, withheld] = 0.0
+        return outputs
+    if withheld:
+        attributes = np.stack([work.model.sampler.expected(row) for row in attributes])
+    return {"image": await work.model.decode(inputs["latent"], attributes, work.call)}
+
+
+async def _respond(service: Service, answer: dict[str, Any], outputs: Arrays, asked: dict[str, bool]) -> Response:
+    binary = [name for name, as_bytes in asked.items() if as_bytes]
+    if len(binary) == len(asked):
+        body, length = protocol.write(answer, "outputs", outputs, binary)
+    else:  # numbers as text take their time
+        body, length = await service.in_codec_thread(protocol.write, answer, "outputs", outputs, binary)
+    if length is None:
+        return Response(body, media_type="application/json")
+    return Response(body, headers={HEADER_LENGTH: str(length)}, media_type="application/octet-stream")
+
+
+class ErrorShape:
+    """Turns every problem on the protocol's paths into its own shape, `{"error": "..."}`, whoever answered with it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        ours = scope["type"] == "http" and (scope["path"] == PROTOCOL or scope["path"].startswith(f"{PROTOCOL}/"))
+        await self._app(scope, receive, _Reshaped(send) if ours else send)
+
+
+class _Reshaped:
+    """A response's `send`. Holds a problem back until it is whole."""
+
+    def __init__(self, send: Send) -> None:
+        self._send, self._start, self._body = send, None, b""
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and _is_problem(message):
+            self._start = message
+        elif self._start is None:
+            await self._send(message)
+        else:
+            self._body += message.get("body", b"")
+            if not message.get("more_body", False):
+                await self._answer()
+
+    async def _answer(self) -> None:
+        body = JSONResponse({"error": json.loads(self._body)["detail"]}).body
+        headers = MutableHeaders(scope=self._start)
+        headers["Content-Type"], headers["Content-Length"] = "application/json", str(len(body))
+        await self._send(self._start)
+        await self._send({"type": "http.response.body", "body": body})
+
+
+def _is_problem(message: Message) -> bool:
+    return Headers(raw=message["headers"]).get("content-type") == PROBLEM_TYPE

@@ -1,0 +1,159 @@
+"""Graphs that run elsewhere: on a server that speaks the Open Inference Protocol, such as Triton or another Facet."""
+
+from __future__ import annotations
+
+import math
+import time
+import weakref
+from typing import Any
+
+from service import inference_protocol as protocol
+from service.bundle import Bundle, BundleError
+from service.inference_protocol import HEADER_LENGTH, WITHHELD, Arrays, Graph, Kind, ProtocolError
+from service.runtime import RuntimeUnavailableError
+from service.settings import REMOTE, Settings
+
+_CONNECT_SECONDS = 5.0
+_WORKERS = 4  # so that a batch travels while another is computed
+_RETRIED = (429, 503)  # of a server that is busy, or starting
+_PAUSES = (0.05, 2.0)  # the first in seconds, each further one twice as long, and the longest
+_AWAY_SECONDS = 1.0
+_METADATA_BYTES = 1_000_000
+
+
+def _require_httpx():
+    try:
+        import httpx
+    except ImportError as exc:
+        raise RuntimeUnavailableError(
+            "FACET_RUNTIME=v2:... takes the package httpx: install Facet with the extra `v2` (pip install '.[v2]')"
+        ) from exc
+    return httpx
+
+
+class V2Runtime:
+    """Both graphs of one bundle as models `<bundle>-encoder` and `<bundle>-decoder` of a server.
+
+    What the server says of them must be what the manifest says. Every call ends within the request timeout of the
+    settings. All errors are RuntimeUnavailableErrors, but for interfaces that differ: BundleError, at the start.
+    """
+
+    device = wanted_device = "remote"
+    padding = False  # the server forms its own batches
+    max_batch = 64  # as `python -m export triton` writes by default
+
+    def __init__(self, bundle: Bundle, settings: Settings, transport: Any = None) -> None:
+        """`transport` is httpx's, a seam for tests."""
+        self._httpx = _require_httpx()
+        self._url = settings.runtime.removeprefix(REMOTE).rstrip("/")
+        self._seconds = settings.request_timeout
+        self.workers = settings.workers or _WORKERS
+        limits = self._httpx.Limits(max_connections=None, max_keepalive_connections=2 * self.workers)
+        self._client = self._httpx.Client(transport=transport, limits=limits, trust_env=False)
+        weakref.finalize(self, self._client.close)
+        self._away_until = 0.0
+        self._graphs: dict[Kind, Graph] = {}
+        for kind in protocol.KINDS:
+            graph = self._graphs[kind] = Graph.of(bundle.manifest, kind)
+            self._check(bundle, graph)
+
+    def encoder(self, inputs: Arrays) -> Arrays:
+        return self._infer(self._graphs["encoder"], inputs)
+
+    def decoder(self, inputs: Arrays) -> Arrays:
+        return self._infer(self._graphs["decoder"], inputs)
+
+    def _check(self, bundle: Bundle, graph: Graph) -> None:
+        """The server's model must have the manifest's inputs and outputs; their order does not matter."""
+        body, _ = self._ask("GET", f"/v2/models/{graph.name}", _METADATA_BYTES)
+        try:
+            told = protocol.parse(body)
+        except ProtocolError as exc:
+            raise RuntimeUnavailableError(f"{self._url}: the metadata of {graph.name} are not JSON") from exc
+        parameters = told.get("parameters")
+        if withheld := parameters.get(WITHHELD) if isinstance(parameters, dict) else None:
+            rule = f"withholds {withheld}; a server that runs graphs for others must enable them"
+            raise RuntimeUnavailableError(f"{self._url}: {rule} (FACET_SENSITIVE_ATTRIBUTES)")
+        for key, tensors in (("inputs", graph.inputs), ("outputs", graph.outputs)):
+            found, listed = _interface(told.get(key)), _interface(protocol.interface(tensors))
+            if found != listed:
+                rule = f"{self._url} says that the {key} of {graph.name} are {found}; the manifest says {listed}"
+                raise BundleError(bundle.path(f"{graph.kind}.onnx"), rule)
+
+    def _infer(self, graph: Graph, inputs: Arrays) -> Arrays:
+        wanted = {"parameters": {"binary_data_output": True}}
+        body, length = protocol.write(wanted, "inputs", inputs, list(inputs))
+        rows = len(next(iter(inputs.values())))
+        headers = {HEADER_LENGTH: str(length), "Content-Type": "application/octet-stream"}
+        # As text, a number takes at most some 25 bytes.
+        largest = 100_000 + 25 * rows * sum(math.prod(tensor.shape[1:]) for tensor in graph.outputs)
+        answer, began = self._ask("POST", f"/v2/models/{graph.name}/infer", largest, body, headers)
+        try:
+            text, binary = protocol.split(answer, began)
+            outputs = protocol.read(protocol.parse(text), "outputs", binary, graph.outputs)
+        except ProtocolError as exc:
+            raise RuntimeUnavailableError(f"{self._url}: the answer of {graph.name} is broken: {exc}") from exc
+        if (found := len(next(iter(outputs.values())))) != rows:
+            raise RuntimeUnavailableError(f"{self._url}: {graph.name} answered {rows} rows with {found}")
+        return outputs
+
+    def _ask(
+        self, method: str, path: str, largest: int, body: bytes = b"", headers: dict[str, str] | None = None
+    ) -> tuple[bytes, str | None]:
+        """The body of an answer of at most `largest` bytes and its HEADER_LENGTH; asked again while it is busy.
+
+        The only place where errors of the network become ours. Raises RuntimeUnavailableError.
+        """
+        if time.monotonic() < self._away_until:
+            # A batch that failed is run again request by request; none of them should wait for the network once more.
+            raise RuntimeUnavailableError(f"{self._url}: was not reachable a moment ago")
+        deadline, pause = time.monotonic() + self._seconds, _PAUSES[0]
+        while True:
+            try:
+                status, answer, began = self._exchange(method, path, largest, body, headers or {}, deadline)
+            except (self._httpx.HTTPError, self._httpx.InvalidURL, OSError) as exc:
+                self._away_until = time.monotonic() + _AWAY_SECONDS
+                what = str(exc) or type(exc).__name__
+                raise RuntimeUnavailableError(f"{self._url}: cannot be used as a runtime: {what}") from exc
+            if status == 200:
+                return answer, began
+            if status not in _RETRIED or time.monotonic() + pause >= deadline:
+                raise RuntimeUnavailableError(f"{self._url}{path}: answered {status}: {_message(answer)}")
+            time.sleep(pause)
+            pause = min(2 * pause, _PAUSES[1])
+
+    def _exchange(
+        self, method: str, path: str, largest: int, body: bytes, headers: dict[str, str], deadline: float
+    ) -> tuple[int, bytes, str | None]:
+        """One request: status, body and HEADER_LENGTH. Raises httpx's errors, also where the whole takes too long."""
+        left = max(deadline - time.monotonic(), 0.001)
+        # Each waits for that long at most; the loop below bounds their sum.
+        timeout = self._httpx.Timeout(left, connect=min(left, _CONNECT_SECONDS))
+        with self._client.stream(method, self._url + path, content=body, headers=headers, timeout=timeout) as response:
+            received = bytearray()
+            for part in response.iter_bytes():
+                received += part
+                if len(received) > largest:
+                    if response.status_code != 200:  # the beginning says what is wrong
+                        break
+                    raise self._httpx.ReadError(f"the answer has more than {largest} bytes")
+                if time.monotonic() > deadline:
+                    raise self._httpx.ReadTimeout(f"the answer took more than {self._seconds:g} s")
+            return response.status_code, bytes(received), response.headers.get(HEADER_LENGTH)
+
+
+def _interface(tensors: Any) -> dict[str, list[Any]]:
+    """Datatype and shape of each tensor by name, whatever the server told."""
+    listed = tensors if isinstance(tensors, list) else []
+    return {
+        str(each.get("name")): [each.get("datatype"), each.get("shape")] for each in listed if isinstance(each, dict)
+    }
+
+
+def _message(body: bytes) -> str:
+    """What an error says, on one line."""
+    try:
+        text = str(protocol.parse(body)["error"])
+    except (ProtocolError, KeyError):
+        text = body.decode(errors="replace")
+    return " ".join(text.split())[:300] or "nothing"

@@ -1,0 +1,83 @@
+"""Batches give what single requests to the service give."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from prometheus_client import CollectorRegistry
+
+from facet_ray.editor import Edit, EditError, Editor
+from service import provenance
+from service.app import create_app
+from service.problems import Problem
+from service.provenance import SourceType
+from service.settings import Settings
+from tests.facet_ray.conftest import BROKEN, SMILE, painted
+from tests.service.fakes import TestClient
+
+
+def pixels(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def test_a_batch_gives_the_services_own_pictures(editor: Editor, settings: Settings):
+    pictures = painted(11)
+    results = editor.edit(pictures, ["png"] * 11)
+    with TestClient(create_app(settings, registry=CollectorRegistry())) as client:
+        for data, result in zip(pictures, results, strict=True):
+            answer = client.post(
+                "/v1/edit",
+                params={"attributes": '{"Smiling": 1}', "framed": "true"},
+                content=data,
+                headers={"Accept": "image/png"},
+            )
+            difference = np.abs(pixels(answer.content).astype(int) - pixels(result))
+            assert difference.max() <= 2  # other batch sizes round differently
+            assert np.abs(pixels(result).astype(int) - pixels(data)).max() > 10
+
+
+def test_one_bad_picture_fails_alone_and_in_its_place(editor: Editor):
+    first, second = painted(2)
+    results = editor.edit([first, BROKEN, b"", second], [None] * 4)
+    assert [isinstance(each, EditError) for each in results] == [False, True, True, False]
+    assert "truncated or corrupt" in str(results[1])
+    assert "empty" in str(results[2])
+    assert pixels(results[3]).shape == pixels(second).shape
+
+
+def test_a_batch_of_nothing_but_bad_pictures(editor: Editor):
+    assert all(isinstance(each, EditError) for each in editor.edit([BROKEN, BROKEN], [None, None]))
+    assert editor.edit([], []) == []
+
+
+def test_results_keep_their_format_and_say_where_they_come_from(editor: Editor, settings: Settings):
+    (data,) = painted(1)
+    for kind, expected in ((None, "JPEG"), ("webp", "WEBP"), ("png", "PNG")):
+        (result,) = editor.edit([data], [kind])
+        assert Image.open(io.BytesIO(result)).format == expected
+        found = provenance.examine(result, settings.max_image_pixels)
+        assert found.mark.digital_source_type == SourceType.EDITED
+        assert found.mark.system == "Facet celeba64"
+
+
+def test_a_face_that_is_not_there_is_said(settings: Settings):
+    (data,) = painted(1)
+    (result,) = Editor(settings, dataclasses.replace(SMILE, face=1)).edit([data], [None])
+    assert str(result) == "face 1: must be below 1, the number of faces found"
+    (result,) = Editor(settings, dataclasses.replace(SMILE, face="all")).edit([data], [None])
+    assert isinstance(result, bytes)
+
+
+def test_an_edit_that_changes_nothing_changes_no_pixel(settings: Settings):
+    (data,) = painted(1)
+    (result,) = Editor(settings, dataclasses.replace(SMILE, strength=0.0)).edit([data], ["png"])
+    np.testing.assert_array_equal(pixels(result), pixels(data))
+
+
+def test_an_attribute_that_the_model_does_not_have_is_refused(settings: Settings):
+    with pytest.raises(Problem, match="did you mean Smiling"):
+        Editor(settings, Edit({"Smilng": 1.0}))
