@@ -43,8 +43,8 @@ def application(
     unknown = sorted(set(settings) - set(Settings.model_fields))
     if unknown:
         raise SetupError(f"{', '.join(unknown)}: no such setting; they are {', '.join(Settings.model_fields)}")
-    # No key is asked of this process, whatever the environment says to services.
-    given = {"bundles": bundles, "weights": weights, "keys_file": ""} | settings
+    # No key is asked of this process and nothing listens, whatever the environment says to services.
+    given = {"bundles": bundles, "weights": weights, "keys_file": "", "admin_port": 0} | settings
     if timeout is not None:
         given.setdefault("request_timeout", timeout)
     try:

@@ -107,7 +107,7 @@ def _prepared(asked: argparse.Namespace) -> tuple[Archive, Settings, Edit]:
         raise UsageError(f"--strength {asked.strength:g}: must be 0 to 2")
     edit = Edit(values, asked.strength, asked.face, asked.framed, asked.quality)
     manifest = bundles.read_manifest(settings.bundles / settings.default_model)
-    edit.target(manifest)
+    edit.target(manifest, settings)
     source, output = asked.input.resolve(), asked.output.resolve()
     if not source.exists():
         raise UsageError(f"--input {asked.input}: no such file or folder")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -12,17 +11,14 @@ from service import bundle as bundles
 from service import golden, images, photo, vectors
 from service.bundle import Manifest
 from service.credentials import Agent, Credentials
-from service.detector import Detector
 from service.faces import FaceFinder, FramedFace
 from service.images import ImageError, OutputFormat
+from service.photographs import LONGEST
 from service.provenance import Origin, SourceType
-from service.runtime import Arrays, RuntimeUnavailableError
+from service.runtime import Arrays
 from service.runtimes import open_runtime
+from service.sensitivity import Withheld
 from service.settings import Settings
-from service.sources import LONGEST
-from service.weights import WeightsError
-
-log = logging.getLogger(__name__)
 
 
 class EditError(ValueError):
@@ -39,24 +35,28 @@ class Edit:
     framed: bool | None = None
     quality: int = 90
 
-    def target(self, manifest: Manifest) -> np.ndarray:
-        """f32 [K], NaN for what stays. Raises a 422 Problem for attributes that the model does not have."""
-        return vectors.edit_target(vectors.attribute_vector(self.attributes, manifest), manifest)
+    def target(self, manifest: Manifest, settings: Settings) -> np.ndarray:
+        """f32 [K], NaN for what stays. Raises Problem 422 for attributes that the model does not have, or 403 for those
+        that are not enabled.
+        """
+        asked = vectors.attribute_vector(self.attributes, manifest)
+        Withheld.of(manifest, settings.sensitive_attributes).refuse(asked, "attributes")
+        return vectors.edit_target(asked, manifest)
 
 
 class Editor:
     """One worker: a verified bundle, its runtime, which has drawn its golden samples, and the face finder.
 
-    Raises BundleError, CredentialsError, RuntimeUnavailableError and, for the edit, a 422 Problem.
+    Raises BundleError, CredentialsError, RuntimeUnavailableError and, for the edit, Problem 403 and 422.
     """
 
     def __init__(self, settings: Settings, edit: Edit) -> None:
         bundle = bundles.load(settings.bundles / settings.default_model)
         self._manifest, self._edit, self._settings = bundle.manifest, edit, settings
-        self._target = edit.target(bundle.manifest)
+        self._target = edit.target(bundle.manifest, settings)
         self._runtime = open_runtime(bundle, settings)
         golden.check(bundle, lambda latent, a: self._run("decoder", {"latent": latent, "attributes": a})["image"])
-        self._finder = FaceFinder(_detector(settings))
+        self._finder = FaceFinder.of(settings)
         agent = Agent(f"Facet {bundle.manifest.name}", bundle.manifest.version)
         self._origin = Origin(SourceType.EDITED, agent, Credentials.of(settings))
 
@@ -112,13 +112,5 @@ class Editor:
     def _pasted(self, data: bytes, kind: OutputFormat, edits: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> bytes:
         # Decoded anew: kept until now, a batch of large pictures would take far more memory than their files.
         picture = images.decode_photo(data, self._settings.max_image_pixels)
-        edited = replace(picture, image=photo.paste(picture.image, edits))
-        return replace(self._origin, original=data).encode_photo(edited, kind, self._edit.quality)
-
-
-def _detector(settings: Settings) -> Detector | None:
-    try:
-        return Detector(settings.weights)
-    except (WeightsError, RuntimeUnavailableError) as exc:
-        log.warning("faces cannot be found in photographs, only framed ones are accepted: %s", exc)
-        return None
+        photo.paste_into(picture.image, edits)
+        return replace(self._origin, original=data).encode_photo(picture, kind, self._edit.quality)

@@ -53,7 +53,8 @@ class _OneRequestId:
 
 def _service() -> FastAPI:
     """Built in the replica. A bundle that is refused fails its start with the reason."""
-    settings = Settings()
+    # Nobody listens on another port here, so administration stays with the rest.
+    settings = Settings().model_copy(update={"admin_port": 0})
     logs.configure(settings.log_level, settings.log_format)
     app = create_app(settings)
     app.add_middleware(_OneRequestId)
@@ -68,9 +69,8 @@ class _Replica:
     app: FastAPI  # the wrapper's, of what `_service` built
 
     async def check_health(self) -> None:
-        dead = [model.identity for model in self.app.state.service.models.all() if not model.healthy]
-        if dead:
-            raise RuntimeError(f"the worker of {dead[0]} died")
+        if dead := self.app.state.service.models.dead():
+            raise RuntimeError(f"the worker of {dead} died")
 
 
 def application(options: Options) -> Application:

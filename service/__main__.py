@@ -23,6 +23,7 @@ from service.runtime import RuntimeUnavailableError
 from service.settings import PREFIX, Settings
 from service.tracing import TracingUnavailableError
 
+_NOT_STARTED = 3  # as uvicorn has it
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 log = logging.getLogger("service")
 
@@ -69,7 +70,7 @@ def main() -> int:
     beside = Beside(uvicorn.Config(app.state.administration, settings.admin_host, settings.admin_port, **options))
     with asyncio.Runner(loop_factory=first.config.get_loop_factory()) as runner:
         runner.run(serve(first, beside, beside.config.bind_socket()))
-    return 0
+    return 0 if first.started else _NOT_STARTED
 
 
 class Beside(uvicorn.Server):

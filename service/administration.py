@@ -48,15 +48,12 @@ async def metrics(request: Request, service: Shared, call: Current) -> Response:
 
 @probes.get("/healthz", response_model=HealthResponse, responses={503: {"model": HealthResponse}}, summary="Liveness")
 async def healthz(service: Shared) -> JSONResponse:
-    dead = [model.identity for model in service.models.all() if not model.healthy]
-    body = HealthResponse(status=f"the worker of {dead[0]} died" if dead else "ok")
+    dead = service.models.dead()
+    body = HealthResponse(status=f"the worker of {dead} died" if dead else "ok")
     return JSONResponse(body.model_dump(), 503 if dead else 200)
 
 
 @probes.get("/readyz", response_model=HealthResponse, responses={503: {"model": HealthResponse}}, summary="Readiness")
 async def readyz(service: Shared) -> JSONResponse:
-    models = service.models.all()
-    for model in models:
-        await model.probe()
-    ready = service.ready and all(model.ready for model in models)
+    ready = await service.is_ready()
     return JSONResponse(HealthResponse(status="ok" if ready else "not ready").model_dump(), 200 if ready else 503)

@@ -17,22 +17,21 @@ from service.access import Access
 from service.calls import TIMEOUT_HEADER, CallMiddleware
 from service.context import Service
 from service.credentials import Credentials
-from service.detector import Detector
 from service.faces import FaceFinder
+from service.inference_protocol import HEADER_LENGTH
 from service.latents import LatentCache
 from service.limits import Bodies
 from service.metrics import Metrics
 from service.models import Models
 from service.photographs import Shelf
 from service.routes import BUSY, router
-from service.runtime import RuntimeFactory, RuntimeUnavailableError
+from service.runtime import RuntimeFactory
 from service.runtimes import open_runtime
 from service.sensitivity import unknown
 from service.settings import Settings
 from service.shortcut import Shortcut
 from service.tracing import Tracing
 from service.version import VERSION
-from service.weights import WeightsError
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +42,8 @@ chooses between pictures and JSON; every error is `application/problem+json`."""
 _SILENT = {"tracing": False, "metrics": False, "logs": False}
 _CORS = {
     "allow_methods": ["GET", "POST"],
-    "allow_headers": ["Authorization", "Content-Type", "X-Request-ID", TIMEOUT_HEADER],
-    "expose_headers": ["Retry-After", "Server-Timing", "X-Facet-Model", "X-Facet-Seed", "X-Request-ID"],
+    "allow_headers": ["Authorization", "Content-Type", "X-Request-ID", TIMEOUT_HEADER, HEADER_LENGTH],
+    "expose_headers": ["Retry-After", "Server-Timing", "X-Facet-Model", "X-Facet-Seed", "X-Request-ID", HEADER_LENGTH],
 }
 
 
@@ -100,7 +99,7 @@ def create_app(
         codecs=ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="codec"),
         latents=LatentCache(settings.latent_cache_bytes, metrics),
         shelf=Shelf(settings.max_image_pixels),
-        faces=FaceFinder(_detector(settings)),
+        faces=FaceFinder.of(settings),
         access=Access(settings, metrics),
         bodies=Bodies(settings.max_bodies_bytes, metrics),
         credentials=Credentials.of(settings),
@@ -115,7 +114,7 @@ def create_app(
     app.add_middleware(Shortcut, routes=[route for route in router.routes if route.path in BUSY])
     _surround(app, service, traces)
     if settings.cors_origins:
-        # Outermost, so that pages may read refusals too.
+        # Around everything that refuses, so that pages may read refusals too.
         app.add_middleware(CORSMiddleware, allow_origins=sorted(settings.cors_origins), **_CORS)
     app.add_middleware(inference_routes.ErrorShape)
     return app
@@ -141,14 +140,6 @@ def _surround(app: FastAPI, service: Service, traces: Tracing | None) -> None:
         tracing=traces,
         bodies=service.bodies,
     )
-
-
-def _detector(settings: Settings) -> Detector | None:
-    try:
-        return Detector(settings.weights)
-    except (WeightsError, RuntimeUnavailableError) as exc:
-        log.warning("faces cannot be found in photographs, only framed ones are accepted: %s", exc)
-        return None
 
 
 def _default_registry() -> CollectorRegistry:

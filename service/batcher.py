@@ -271,7 +271,8 @@ class Batcher:
         """The size of the next batch."""
         if self._padding:
             return self._buckets[-1]
-        share = math.ceil(self._waiting / (self._places - len(self._running)))
+        idle = self._workers - len(self._running)
+        share = math.ceil(self._waiting / (idle if idle > 0 else self._places - len(self._running)))
         return max(bucket for bucket in self._buckets if bucket <= share)
 
     async def _execute(self, batch: Batch, slices: list[_Slice]) -> None:

@@ -112,7 +112,7 @@ class Call:
 
     @property
     def server_timing(self) -> str:
-        return ", ".join(f"{name};dur={1000 * seconds:.2f}" for name, seconds in self._stages.items())
+        return ", ".join(f"{name};dur={1000 * seconds:.2f}" for name, seconds in self._stages.copy().items())
 
 
 class Stage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,11 @@ from service import alignment, images
 from service.bundle import FaceFrame
 from service.detector import Detector
 from service.images import Box, FramingError
+from service.runtime import RuntimeUnavailableError
+from service.settings import Settings
+from service.weights import WeightsError
+
+log = logging.getLogger(__name__)
 
 
 class NoFaceError(images.ImageError):
@@ -46,6 +52,15 @@ class FaceFinder:
 
     def __init__(self, detector: Detector | None) -> None:
         self._detector = detector
+
+    @classmethod
+    def of(cls, settings: Settings) -> FaceFinder:
+        """With the detector of the settings; without it, and a warning, where that cannot be had."""
+        try:
+            return cls(Detector(settings.weights))
+        except (WeightsError, RuntimeUnavailableError) as exc:
+            log.warning("faces cannot be found in photographs, only framed ones are accepted: %s", exc)
+            return cls(None)
 
     def frame(
         self,

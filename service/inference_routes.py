@@ -15,7 +15,6 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import inference_protocol as protocol
-from service.batcher import QueueFullError
 from service.context import Service, Work
 from service.inference_protocol import HEADER_LENGTH, KINDS, WITHHELD, Arrays, Graph, ProtocolError
 from service.openapi import PROTOCOL, protocol_errors
@@ -64,14 +63,14 @@ async def server_metadata() -> dict[str, Any]:
 
 @router.get("/health/live", responses=protocol_errors(503), summary="Liveness")
 async def live(service: Shared) -> dict[str, bool]:
-    if dead := [model.identity for model in service.models.all() if not model.healthy]:
-        raise Problem(503, f"the worker of {dead[0]} died")
+    if dead := service.models.dead():
+        raise Problem(503, f"the worker of {dead} died")
     return {"live": True}
 
 
 @router.get("/health/ready", responses=protocol_errors(503), summary="Readiness")
 async def ready(service: Shared) -> dict[str, bool]:
-    if not service.ready or not all(model.healthy for model in service.models.all()):
+    if not await service.is_ready():
         raise Problem(503, "not ready")
     return {"ready": True}
 
@@ -96,7 +95,7 @@ def _metadata(graph: Graph, service: Service) -> dict[str, Any]:
 
 @router.get("/models/{name}/ready", responses=protocol_errors(401, 403, 404, 503), summary="Readiness of a model")
 async def model_ready(graph: Asked, service: Shared) -> dict[str, Any]:
-    if not service.ready or not service.models.get(graph.bundle).healthy:
+    if not service.ready or not service.models.get(graph.bundle).ready:
         raise Problem(503, f"model {graph.name!r} is not ready")
     return {"name": graph.name, "ready": True}
 
@@ -121,7 +120,6 @@ _INFER: dict[str, Any] = {
 @router.post("/models/{name}/infer", summary="Run a graph", **_INFER)
 async def infer(request: Request, graph: Asked, service: Shared, call: Admitted) -> Response:
     work = service.work(call, graph.bundle, graph.kind)
-    _admit(service, work, graph)
     try:
         header, binary = await _read(request)
         inputs = protocol.read(header, "inputs", binary, graph.inputs)
@@ -141,14 +139,6 @@ async def infer(request: Request, graph: Asked, service: Shared, call: Admitted)
 @router.post("/models/{name}/versions/{version}/infer", summary="Run a version of a graph", **_INFER)
 async def version_infer(request: Request, graph: AskedVersion, service: Shared, call: Admitted) -> Response:
     return await infer(request, graph, service, call)
-
-
-def _admit(service: Service, work: Work, graph: Graph) -> None:
-    """Raises QueueFullError where not one image more would be admitted, before the body is read."""
-    seconds = getattr(work.model, graph.kind).refusal()
-    if seconds is not None:
-        service.metrics.rejected.labels("queue_full").inc()
-        raise QueueFullError(seconds)
 
 
 async def _read(request: Request) -> tuple[dict[str, Any], memoryview]:

@@ -66,19 +66,17 @@ def run_halving(run: Run, inputs: Arrays, halved: Callable[[int], None] = lambda
 class Frugal:
     """A graph's `run` that halves its batches where memory is short, and knows whether it is.
 
-    `short` from a single image that found no memory until something has run again; `failures` counts those images.
-    Called from worker threads.
+    `short` from a single image that found no memory until something has run again. Called from worker threads.
     """
 
     def __init__(self, graph: str, run: Run, metrics: Metrics) -> None:
         self._graph, self._run, self._metrics = graph, run, metrics
-        self.short, self.failures = False, 0
+        self.short = False
 
     def __call__(self, inputs: Arrays) -> Arrays:
         try:
             outputs = run_halving(self._run, inputs, self._halved)
         except MemoryError as exc:  # also where the parts do not fit together
-            self.failures += 1
             self.short = True
             raise OutOfMemory(str(exc)) from exc
         self.short = False

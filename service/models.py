@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from service import bundle as bundles
 from service import golden
-from service.batcher import Batch, Batcher, BatcherError, InferenceError, QueueFullError, RequestTooLargeError, buckets
+from service.batcher import Batch, Batcher, BatcherError, QueueFullError, RequestTooLargeError, buckets
 from service.bundle import Bundle, BundleError, Manifest
 from service.calls import Call
 from service.memory import Frugal
@@ -37,10 +39,12 @@ def _yield_to_the_loop() -> None:
     """Let a thread that computes give way where cores are short.
 
     The event loop needs little and often. Behind threads that compute on every core it waits milliseconds for each
-    turn, while requests pile up that it could refuse or answer.
+    turn, while requests pile up that it could refuse or answer. Measured, so do the picture threads, which keep their
+    priority: with theirs lowered too, as many requests were answered and the tail of the loop's delay was longer.
     """
     if sys.platform == "linux":  # elsewhere this would be about the whole process
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(19, os.getpriority(os.PRIO_PROCESS, 0) + 5))
+        with contextlib.suppress(OSError):  # some sandboxes forbid it; a thread that may not yield still computes
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(19, os.getpriority(os.PRIO_PROCESS, 0) + 5))
 
 
 class Model:
@@ -56,16 +60,16 @@ class Model:
         warm(self.runtime, bundle.manifest, buckets(max_batch))
         golden.check(bundle, lambda latent, a: self._decode_directly(latent, a, max_batch))
         # On a CPU both graphs share a thread for each core, and the next batch is ready for whichever is free first.
-        # On a device, where a batch should be as full as it can be, each has threads of its own that hardly compute.
-        on_device, workers = self.runtime.padding, self.runtime.workers
-        threads, begin = (2 * workers, None) if on_device else (workers, _yield_to_the_loop)
+        # Elsewhere each has threads of its own, which hardly compute.
+        here, workers = self.runtime.computes_here, self.runtime.workers
+        threads, begin = (workers, _yield_to_the_loop) if here else (2 * workers, None)
         self._executor = ThreadPoolExecutor(threads, f"infer-{bundle.manifest.name}", begin)
         limits = {
             "max_batch": max_batch,
             "capacity": settings.queue_images,
             "workers": workers,
-            "ahead": 0 if on_device else 1,
-            "padding": on_device,
+            "ahead": 1 if here else 0,
+            "padding": self.runtime.padding,
         }
         self._graphs = {
             "encoder": Frugal("encoder", self.runtime.encoder, metrics),
@@ -80,6 +84,7 @@ class Model:
         self.encoder_identity = f"{bundle.identity} {graph.sha256} {bundle.manifest.frame.model_dump_json()}"
         self.closed = False
         self._probing = False
+        self.at_work: Counter[Graph] = Counter()
         self._users = 0
         self._unused = asyncio.Event()
         self._unused.set()
@@ -119,14 +124,29 @@ class Model:
             finally:
                 self._probing = False
 
+    def batcher(self, graph: Graph) -> Batcher:
+        return self.encoder if graph == "encoder" else self.decoder
+
+    def refusal(self, graph: Graph) -> float | None:
+        """Seconds until there should be room for one more request that is to end in that graph, if there is none now.
+
+        Those on their way to it count as well: what is refused only there was decoded and encoded for nothing.
+        """
+        batcher, coming = self.batcher(graph), self.at_work[graph]
+        return batcher.seconds_for(coming) if coming >= batcher.most_images else batcher.refusal()
+
     @contextmanager
-    def in_use(self) -> Iterator[Model]:
-        """Keep the model open: what began on it ends on it, also when another has taken its place."""
+    def in_use(self, graph: Graph = "decoder") -> Iterator[Model]:
+        """Keep the model open for a request that is to end in that graph: what began on a model ends on it, also when
+        another has taken its place.
+        """
         self._users += 1
+        self.at_work[graph] += 1
         self._unused.clear()
         try:
             yield self
         finally:
+            self.at_work[graph] -= 1
             self._users -= 1
             if not self._users:
                 self._unused.set()
@@ -143,8 +163,6 @@ class Model:
         return (await self._submit(self.decoder, {"latent": latent, "attributes": attributes}, call))["image"]
 
     async def _submit(self, batcher: Batcher, inputs: dict[str, np.ndarray], call: Call) -> dict[str, np.ndarray]:
-        graph = self._graphs[batcher.graph]
-        failures = graph.failures
         stage = call.stage("queue").begin()
         stage.attributes["graph"] = batcher.graph
 
@@ -161,8 +179,6 @@ class Model:
             raise  # it was never in the queue
         except BaseException as exc:  # whoever waited in vain is who a trace is read for
             stage.end(exc)
-            if isinstance(exc, InferenceError) and graph.failures > failures:
-                raise Problem(503, "there is not enough memory for this now", headers={"Retry-After": "1"}) from exc
             raise
         stage.attributes["batch.ids"] = [batch.number for batch in computed.batches]
         stage.end(seconds=computed.infer_seconds)
@@ -190,7 +206,7 @@ class Models:
         self._models: dict[str, Model] = {}
         self._stamps: dict[str, tuple[int, int]] = {}
         self._loading = asyncio.Lock()
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._under_way: set[asyncio.Task[Any]] = set()  # reloads, and models that close
 
     def load_all(self) -> None:
         """Load each bundle. Raises BundleError for the first that is refused, or where there is none."""
@@ -209,8 +225,15 @@ class Models:
         """Load, verify, warm and check the bundle of that name, then let it take the place of the one that serves.
 
         Requests under way end on the model they began with. Raises BundleError, or RuntimeUnavailableError, and
-        leaves everything as it was; KeyError where there is no such bundle.
+        leaves everything as it was; KeyError where there is no such bundle. What has begun is done to its end, whoever
+        waits for it no longer: a thread that loads cannot be stopped, and its model must not be forgotten.
         """
+        task = asyncio.create_task(self._reload(name))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(task)
+
+    async def _reload(self, name: str) -> Model:
         async with self._loading:
             directory = next((d for d in self._directories() if d.name == name), None)
             if directory is None:
@@ -227,8 +250,8 @@ class Models:
             self._metrics.reloads.labels("ok").inc()
             if old is not None:
                 task = asyncio.create_task(old.close())
-                self._retiring.add(task)
-                task.add_done_callback(self._retiring.discard)
+                self._under_way.add(task)
+                task.add_done_callback(self._under_way.discard)
             return model
 
     @asynccontextmanager
@@ -252,15 +275,18 @@ class Models:
 
     def refusal(self, graph: Graph) -> float | None:
         """Seconds until some model should have room for an image in that graph, where none has now; else None."""
-        waits = [getattr(model, graph).refusal() for model in self._models.values()]
+        waits = [model.refusal(graph) for model in self._models.values()]
         return None if not waits or None in waits else min(waits)
 
-    def full(self, graph: Graph, requests: int) -> float | None:
-        """Seconds until there should be room where so many requests, of an image each, fill that graph; else None."""
-        model = self._models.get(self._settings.default_model)
-        if model is None or requests < getattr(model, graph).most_images:
-            return None
-        return getattr(model, graph).seconds_for(requests)
+    def dead(self) -> str | None:
+        """The identity of a model whose worker died, if there is one."""
+        return next((model.identity for model in self.all() if not model.healthy), None)
+
+    async def ready(self) -> bool:
+        """Whether every model can take work; where memory was short, each is tried again."""
+        for model in self.all():
+            await model.probe()
+        return all(model.ready for model in self.all())
 
     def all(self) -> list[Model]:
         """Every loaded model, by name."""
@@ -268,9 +294,10 @@ class Models:
 
     async def close(self) -> None:
         """Drain every model, and those that were replaced."""
+        while self._under_way:  # a reload that ends leaves a model that closes
+            await asyncio.gather(*self._under_way, return_exceptions=True)
         for model in self.all():
             await model.close()
-        await asyncio.gather(*self._retiring)
 
     def _directories(self) -> list[Path]:
         root = Path(self._settings.bundles)

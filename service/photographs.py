@@ -10,7 +10,7 @@ from service import images
 from service.images import Photo
 
 # The longest side that finding and framing faces needs.
-_LONGEST = 2000
+LONGEST = 2000
 
 
 class Shelf:
@@ -54,7 +54,7 @@ class Photograph:
         Raises ImageErrors.
         """
         if self._shelf is None or not self._room(self._shelf):
-            return images.decode_preview(self.data, self._max_pixels, _LONGEST)
+            return images.decode_preview(self.data, self._max_pixels, LONGEST)
         decoded = images.decode_photo(self.data, self._max_pixels)
         with self._lock:
             self._decoded = None if self._closed else decoded

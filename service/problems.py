@@ -114,6 +114,8 @@ def translate(exc: Exception) -> Problem:
             return Problem(504, str(exc))
         case BatcherClosedError():
             return Problem(503, "the service is shutting down or reloading this model", headers={"Retry-After": "1"})
+        case InferenceError() if isinstance(exc.__cause__, MemoryError):
+            return Problem(503, "there is not enough memory for this now", headers={"Retry-After": "1"})
         case InferenceError() if isinstance(exc.__cause__, RuntimeUnavailableError):
             return Problem(503, "what runs this model cannot be used just now", headers={"Retry-After": "1"})
         case InferenceError():

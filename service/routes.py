@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from service import answers, images, negotiation, openapi, provenance, sources, uploads, vectors
 from service.answers import by_name, floats
 from service.calls import Call
-from service.context import Service, Work
+from service.context import NEEDED, Service, Work
 from service.latents import Encoded
 from service.models import Model
 from service.problems import invalid
@@ -53,7 +53,7 @@ Admitted = Annotated[Call, Depends(_admitted)]
 
 router = APIRouter()
 # Their handlers take nothing but the request, so that `service.shortcut` can call them.
-BUSY = ("/v1/encode", "/v1/generate", "/v1/edit", "/v1/sweep")
+BUSY = tuple(NEEDED)
 
 
 def _parts(request: Request) -> tuple[Service, Call]:

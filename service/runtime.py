@@ -31,6 +31,7 @@ class Runtime(Protocol):
     wanted_device: str  # where it would run if everything that is installed worked
     workers: int
     max_batch: int  # the largest batch that pays
+    computes_here: bool  # whether a batch keeps a core of this machine busy
     padding: bool  # whether a batch that is not full should be padded to a size that was run before
 
     def encoder(self, inputs: Arrays) -> Arrays: ...
@@ -76,6 +77,7 @@ class OnnxRuntime:
         self._encoder, self._decoder = sessions
         # A CPU takes twice as long for twice the images, so padding there is work for nothing.
         self.padding = self.device == "cuda"
+        self.computes_here = self.device == "cpu"
         # Nor does it gain anything beyond some images: larger batches only take more memory and come less evenly.
         self.max_batch = 64 if self.device == "cuda" else 16
         self.workers = settings.workers or (1 if self.device == "cuda" else cores.available())
@@ -172,6 +174,7 @@ class FakeRuntime:
     wanted_device: str = "fake"
     workers: int = 2
     max_batch: int = 64
+    computes_here: bool = False
     padding: bool = True
 
     def encoder(self, inputs: Arrays) -> Arrays:

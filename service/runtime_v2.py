@@ -39,7 +39,7 @@ class V2Runtime:
     """
 
     device = wanted_device = "remote"
-    padding = False  # the server forms its own batches
+    padding = computes_here = False  # the server forms its own batches
     max_batch = 64  # as `python -m export triton` writes by default
 
     def __init__(self, bundle: Bundle, settings: Settings, transport: Any = None) -> None:

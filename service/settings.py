@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service import cores
@@ -49,7 +49,7 @@ class Settings(BaseSettings):
         default="auto", description="where sessions run; `cuda` refuses to start without, `auto` falls back to the CPU"
     )
     max_batch: int = Field(
-        default=0, ge=0, le=1024, description="images in the largest batch; 0: 16 on a CPU, 64 on CUDA"
+        default=0, ge=0, le=1024, description="images in the largest batch; 0: 16 on a CPU, 64 elsewhere"
     )
     queue_images: int = Field(
         default=512,
@@ -57,7 +57,10 @@ class Settings(BaseSettings):
         description="images that may wait for each graph; beyond that, 429",
     )
     workers: int = Field(
-        default=0, ge=0, description="batches that run at once for each graph; 0: one per core on a CPU, one on CUDA"
+        default=0,
+        ge=0,
+        description="batches that run at once, of both graphs together on a CPU, of each elsewhere; "
+        "0: one per core, on CUDA one",
     )
     gpu_memory_bytes: int = Field(
         default=0, ge=0, description="most memory that each graph may take on a CUDA device; 0: no limit"
@@ -135,6 +138,13 @@ class Settings(BaseSettings):
     c2pa_timestamp_url: str = Field(
         default="", description="time-stamping authority (RFC 3161) that witnesses each signature; empty: none"
     )
+
+    @field_validator("admin_port")
+    @classmethod
+    def _differs(cls, value: int, info: ValidationInfo) -> int:
+        if value and value == info.data.get("port"):
+            raise ValueError("must not be FACET_PORT as well")
+        return value
 
 
 def table() -> str:

@@ -201,9 +201,10 @@ def test_without_padding_a_batch_shrinks_to_a_bucket(waiting: int, sizes: list[i
     play(story())
 
 
-def test_without_padding_idle_workers_share_what_waits():
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_without_padding_idle_workers_share_what_waits(ahead: int):
     async def story():
-        async with scene(padding=False, workers=2) as s:
+        async with scene(padding=False, workers=2, ahead=ahead) as s:
             assert is_for(await (await s.submit(0, 1, 2, 3)), 0, 1, 2, 3)
             assert [len(batch) for batch in s.graph.batches] == [2, 2]
 
@@ -250,6 +251,24 @@ def test_small_requests_keep_their_turn_between_two_large_ones():
             s.graph.release()
             await asyncio.gather(*large, *small)
             assert {1, 2} <= set(s.graph.batches[1])
+
+    play(story())
+
+
+def test_a_batch_ahead_is_handed_over_before_a_worker_is_free():
+    async def story():
+        with ThreadPoolExecutor(1) as pool:
+            async with scene(pool, padding=False, ahead=1) as s:
+                await s.occupy()
+                handed_over = await s.submit(1)
+                assert s.waiting == 0
+                waiting = await s.submit(2)
+                assert s.waiting == 1
+                assert s.batcher.most_images == 16 + 2 * 4
+                s.graph.release()
+                assert is_for(await handed_over, 1)
+                assert is_for(await waiting, 2)
+                assert s.graph.batches == [[900], [1], [2]]
 
     play(story())
 

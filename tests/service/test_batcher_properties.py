@@ -111,13 +111,14 @@ visitors = st.lists(
     workers=st.integers(1, 3),
     seconds=st.sampled_from([0.0001, 0.002]),
     padding=st.booleans(),
+    ahead=st.integers(0, 2),
 )
 def test_every_admitted_image_is_answered_once_with_its_own_result(
-    crowd, max_batch, capacity, workers, seconds, padding
+    crowd, max_batch, capacity, workers, seconds, padding, ahead
 ):
     loop = VirtualTime()
     registry = CollectorRegistry()
-    graph, executor = Graph(), Workers(loop, workers, seconds)
+    graph, executor = Graph(), Workers(loop, workers + ahead, seconds)
 
     async def visit(batcher: Batcher, number: int, visitor: Visitor) -> Computed | BaseException:
         await asyncio.sleep(visitor.arrives)
@@ -136,7 +137,7 @@ def test_every_admitted_image_is_answered_once_with_its_own_result(
     async def story() -> list[Computed | BaseException]:
         batcher = Batcher(
             "decoder", graph, executor, Metrics(registry),
-            max_batch=max_batch, capacity=capacity, workers=workers, padding=padding,
+            max_batch=max_batch, capacity=capacity, workers=workers, ahead=ahead, padding=padding,
         )  # fmt: skip
         answers = await asyncio.gather(*(visit(batcher, number, visitor) for number, visitor in enumerate(crowd)))
         await batcher.close()

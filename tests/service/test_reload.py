@@ -120,7 +120,7 @@ def test_under_load_nobody_fails_and_nobody_sees_a_mixture(directory: Path, admi
             await asyncio.gather(*visitors)
             assert len(set(seen)) > 10
             # What was replaced is gone once its last request has ended: one model's worth of queues is left.
-            await asyncio.gather(*app.state.service.models._retiring)
+            await asyncio.gather(*app.state.service.models._under_way)
             value = app.state.service.metrics.registry.get_sample_value
             assert value("facet_queue_capacity_images", {"graph": "decoder"}) == admin.queue_images
             assert value("facet_queue_images", {"graph": "decoder"}) == 0
@@ -140,8 +140,28 @@ def test_a_request_ends_on_the_model_it_began_with(directory: Path, admin: Setti
                 call = fakes.call(app.state.service.metrics)
                 faces = await old.decode(np.full((1, 3), 1040, np.float32), np.zeros((1, 5), np.float32), call)
                 assert (faces == 128 + 40).all()
-            await asyncio.gather(*app.state.service.models._retiring)
+            await asyncio.gather(*app.state.service.models._under_way)
             assert old.closed
+
+    play(story())
+
+
+def test_a_reload_whose_caller_leaves_is_done_to_its_end(directory: Path, admin: Settings):
+    async def story() -> None:
+        async with started(admin) as (app, _):
+            models = app.state.service.models
+            set_version(directory, "1.0.2")
+            leaving = asyncio.create_task(models.reload(directory.name))
+            await asyncio.sleep(0)
+            leaving.cancel()
+            await asyncio.gather(leaving, return_exceptions=True)
+            assert leaving.cancelled()
+            while models._under_way:
+                await asyncio.gather(*models._under_way)
+            assert models.get(None).manifest.version == "1.0.2"
+            # The old one closed as after any reload: one model's worth of queues is left.
+            value = app.state.service.metrics.registry.get_sample_value
+            assert value("facet_queue_capacity_images", {"graph": "decoder"}) == admin.queue_images
 
     play(story())
 

@@ -1027,14 +1027,14 @@ def test_a_deadline_that_passes_is_504(settings: Settings):
 
 @pytest.mark.parametrize("graph", ["encoder", "decoder"])
 def test_requests_on_their_way_to_a_graph_fill_it(client: TestClient, graph: str, monkeypatch: pytest.MonkeyPatch):
-    service = client.app.state.service
+    at_work = model_of(client).at_work
     upload = {"image": ("face.png", grey(60))}
-    most = getattr(model_of(client), graph).most_images
-    monkeypatch.setitem(service.at_work, graph, most - 1)
+    most = model_of(client).batcher(graph).most_images
+    monkeypatch.setitem(at_work, graph, most - 1)
     generated, encoded = generate(client), client.post("/v1/encode", files=upload)
     assert (generated.status_code, encoded.status_code) == (200, 200)
-    assert service.at_work[graph] == most - 1  # what they took they gave back
-    monkeypatch.setitem(service.at_work, graph, most)
+    assert at_work[graph] == most - 1  # what they took they gave back
+    monkeypatch.setitem(at_work, graph, most)
     answers = {"decoder": generate(client), "encoder": client.post("/v1/encode", files=upload)}
     refused = answers.pop(graph)
     assert int(refused.headers["retry-after"]) >= 1
@@ -1043,10 +1043,19 @@ def test_requests_on_their_way_to_a_graph_fill_it(client: TestClient, graph: str
     assert sample(client, "facet_requests_rejected_total", reason="queue_full") == 1
 
 
+def test_a_full_model_leaves_the_others_their_room(settings: Settings, monkeypatch: pytest.MonkeyPatch):
+    fakes.write_bundle(settings.bundles / "other")
+    with serving(settings) as client:
+        model = model_of(client)
+        monkeypatch.setitem(model.at_work, "decoder", model.decoder.most_images)
+        problem(generate(client), 429)
+        assert generate(client, model="other").status_code == 200
+
+
 def test_requests_that_fail_give_their_place_back(client: TestClient):
     problem(client.post("/v1/generate", json={"attributes": {"Smilng": 1}}), 422)
     problem(client.post("/v1/edit", content=b"\xff\xd8\xff", params={"attributes": "{}"}), 400)
-    assert set(client.app.state.service.at_work.values()) <= {0}
+    assert set(model_of(client).at_work.values()) <= {0}
 
 
 def test_a_failing_model_is_500_and_keeps_its_secrets(settings: Settings):
