@@ -29,7 +29,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tqdm import tqdm
 
-from service import images
+from service import cores, images
 from training import dataset
 from training.config import DataConfig
 from training.dataset import DatasetError, FaceIndex, Faces, Partition
@@ -207,7 +207,7 @@ class ShardedFaces:
         self._lock = threading.Lock()
         self._windows: dict[tuple[int, int, int], np.ndarray] = {}
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-        self._pool = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // processes), thread_name_prefix="decode")
+        self._pool = ThreadPoolExecutor(max(1, cores.available() // processes), thread_name_prefix="decode")
 
     def __len__(self) -> int:
         return self._count
