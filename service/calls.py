@@ -11,7 +11,7 @@ import random
 import re
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import ExitStack
 from typing import Any
 
@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service import headers as security
 from service import logs, problems
 from service.batcher import QueueFullError
+from service.early import Refusal, refused
 from service.limits import Bodies, Hold
 from service.metrics import Metrics
 from service.problems import Problem, invalid
@@ -147,8 +148,7 @@ class CallMiddleware:
     """Wraps the whole application.
 
     `timeout` is in seconds; a request may ask for less. A client that leaves cancels what its request is in. `refusal`
-    says of a path for how many seconds its work is refused, or None: under overload, a refusal that costs hardly
-    anything leaves the machine to those who were admitted. `tracing` traces each, where it is given; `bodies` counts
+    says for how many seconds work is refused (service.early). `tracing` traces each, where it is given; `bodies` counts
     their bodies, and those of others that share it.
     """
 
@@ -158,7 +158,7 @@ class CallMiddleware:
         metrics: Metrics,
         max_body_bytes: int,
         timeout: float,
-        refusal: Callable[[str], float | None] = lambda _: None,
+        refusal: Refusal = lambda *_: None,
         tracing: Tracing | None = None,
         bodies: Bodies | None = None,
     ) -> None:
@@ -179,7 +179,8 @@ class CallMiddleware:
         call = Call(request_id, self._metrics, self._timeout, trace)
         token = logs.request.set(call.identity)
         try:
-            if scope["method"] == "POST" and (seconds := self._refusal(scope["path"])) is not None:
+            seconds, receive = await refused(self._refusal, scope, headers, receive)
+            if seconds is not None:
                 await self._refuse(call, seconds, scope, receive, send)
             else:
                 await self._serve(call, headers, scope, receive, send)

@@ -55,10 +55,10 @@ class Service:
     ready: bool = False
     codec_jobs: int = 0
 
-    def refusal(self, path: str) -> float | None:
-        """Seconds after which to try again, where a path's work would be refused whatever it asks for; else None."""
+    def refusal(self, path: str, any_model: bool) -> float | None:
+        """Seconds after which to try again, where a path's work would be refused by the default model, or by all."""
         graph = NEEDED.get(path)
-        return self.models.refusal(graph) if graph else None
+        return self.models.refusal(graph, any_model) if graph else None
 
     async def is_ready(self) -> bool:
         """Whether it takes work now."""

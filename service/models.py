@@ -273,9 +273,10 @@ class Models:
             raise unknown_model(name, list(self._models))
         return model
 
-    def refusal(self, graph: Graph) -> float | None:
-        """Seconds until some model should have room for an image in that graph, where none has now; else None."""
-        waits = [model.refusal(graph) for model in self._models.values()]
+    def refusal(self, graph: Graph, any_model: bool) -> float | None:
+        """Seconds until the default model, or any, should have room for one more request; None where there is now."""
+        models = self._models.values() if any_model else filter(None, [self._models.get(self._settings.default_model)])
+        waits = [model.refusal(graph) for model in models]
         return None if not waits or None in waits else min(waits)
 
     def dead(self) -> str | None:

@@ -21,7 +21,7 @@ MAX_JSON_BYTES = 1_000_000
 _FORM = "multipart/form-data"
 _JSON = "application/json"
 # The last is what curl --data-binary says unless it is told otherwise.
-_RAW = ("application/octet-stream", "application/x-www-form-urlencoded", "")
+RAW = ("application/octet-stream", "application/x-www-form-urlencoded", "")
 
 Parameters = TypeVar("Parameters", bound=BaseModel)
 
@@ -56,7 +56,7 @@ async def read(request: Request) -> Upload:
         upload = await _read_form(request)
     elif kind == _JSON:
         upload = Upload(None, await _json_object(request))
-    elif kind in _RAW or kind.startswith("image/"):
+    elif kind in RAW or kind.startswith("image/"):
         upload = Upload(await request.body() or None, {})
     else:
         raise _wrong_type(
