@@ -28,7 +28,7 @@ import psutil
 from benchmarks.dialects import Bytes
 from benchmarks.faults.mutations import mutated
 from benchmarks.load import Outcome, Request, flood, press
-from benchmarks.serving import ROOT, portrait, running, servers, workloads
+from benchmarks.serving import ROOT, on_a_core_of_its_own, portrait, running, servers, workloads
 
 _SHARE = 0.7
 _PEAK_SECONDS = 10.0
@@ -140,7 +140,8 @@ def soak(bundle: Path, minutes: int, share: float, seconds: float) -> tuple[floa
     facet = servers()["facet"]
     # A client that takes a connection out of its pool just when the server gives it up is no fault of the server's.
     environment = facet.environment | {"FACET_KEEP_ALIVE": str(2 * seconds)}
-    with running(dataclasses.replace(facet, environment=environment), bundle) as (port, process):
+    server = dataclasses.replace(facet, environment=environment)
+    with on_a_core_of_its_own() as others, running(server, bundle, others) as (port, process):
         peak = sum(asyncio.run(press(port, requests, 32, _PEAK_SECONDS, 5.0)).statuses.values()) / _PEAK_SECONDS
         for number in range(minutes):
             outcome = asyncio.run(minute(port, requests, share * peak, seconds, number))
@@ -206,7 +207,10 @@ def main() -> int:
     arguments.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     asked = arguments.parse_args()
     peak, minutes = soak(asked.bundle.resolve(), asked.minutes, asked.share, asked.seconds)
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    machine = (
+        f"{platform.machine()}, {os.cpu_count()} cores (the load generator keeps to one, the service to the others)"
+    )
+    machine += f", Python {platform.python_version()}"
     text = report(peak, asked.share, minutes, f"{machine}; bundle {asked.bundle.name}")
     print(text)
     found = growth(minutes)
