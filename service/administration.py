@@ -14,8 +14,8 @@ from service.routes import Current, Shared, described
 from service.runtime import RuntimeUnavailableError
 from service.schemas import HealthResponse, ModelResponse
 
-probes = APIRouter()
-router = APIRouter()
+probes = APIRouter(tags=["Operation"])
+router = APIRouter(tags=["Operation"])
 
 
 @router.post(

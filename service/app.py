@@ -36,7 +36,8 @@ from service.version import VERSION
 log = logging.getLogger(__name__)
 
 _DESCRIPTION = """Edits faces by attribute. Pictures come as a form field `image` or as the body itself; `Accept`
-chooses between pictures and JSON; every error is `application/problem+json`."""
+chooses between pictures and JSON; every error is `application/problem+json`, but below `/v2`."""
+_TAGS = [{"name": name} for name in ("Faces", "Open Inference Protocol", "Operation")]  # in the order of the pages
 
 # The framework's own telemetry tells whole query strings, and ours may hold attributes and latents.
 _SILENT = {"tracing": False, "metrics": False, "logs": False}
@@ -87,6 +88,7 @@ def create_app(
         title="Facet",
         version=VERSION,
         description=_DESCRIPTION,
+        openapi_tags=_TAGS,
         docs_url=None,  # `reference` instead: the framework's pages load scripts from elsewhere
         redoc_url=None,
         lifespan=lifespan,

@@ -51,7 +51,7 @@ Shared = Annotated[Service, Depends(_service)]
 Current = Annotated[Call, Depends(_call)]
 Admitted = Annotated[Call, Depends(_admitted)]
 
-router = APIRouter()
+router = APIRouter(tags=["Faces"])
 # Their handlers take nothing but the request, so that `service.shortcut` can call them.
 BUSY = tuple(NEEDED)
 
