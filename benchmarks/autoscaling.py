@@ -37,7 +37,7 @@ QUEUE_IMAGES = 64  # the default of 512 would not fill in 20 s on a slow machine
 ROWS = {"generate": 1, "edit": 2}  # images that a request puts into the decoder's queue: an edit draws before and after
 _AHEAD, _MAX_BATCH = 1, 16  # batches handed over before a worker is free, and the largest on a CPU: service.models
 _REPLICA_CORES, _REPLICA_QUEUE = 2, 512  # of deploy/kubernetes/base
-_COMFORT, _CALM_SECONDS, _BURST_SECONDS, _PATIENCE = 0.6, 120.0, 600.0, 5
+_COMFORT, _CALM_SECONDS, _BURST_SECONDS, _PATIENCE = 0.6, 120.0, 400.0, 5
 
 
 @dataclass(frozen=True)
