@@ -73,7 +73,9 @@ def test_an_autoscaler_is_better_than_none(monkeypatch: pytest.MonkeyPatch):
 
 def test_the_report_sets_both_side_by_side(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(autoscaling, "_BURST_SECONDS", 60.0)
-    text = report("a machine", [measured(50)], [scene(40.0, 1.5, start=10.0, patience=0)])
+    settings = {"factor": 1.5, "start": 10.0, "patience": 0}
+    rounds = [scene(40.0, **settings, seed=seed) for seed in (0, 1)]
+    text = report("a machine", [measured(50)], 40.0, [settings | {"rounds": rounds}])
     table = [line.count("|") for line in text.splitlines() if line.startswith("|")]
     assert len(table) == 5 + 3
     assert table[:5] == [12] * 5
