@@ -240,7 +240,8 @@ def report(machine: str, measured: list[Measured], milliseconds: float, scenes: 
         lines.append(
             f"| {each['factor']:g} | {start} | {each['patience'] or 'never'} | {middle['of attempts refused']:.1%} "
             f"| {middle['given up']:.1%} | {min(last):.0f} to {max(last):.0f} s "
-            f"| {middle['p50']:.2f}, {middle['p99']:.2f} s | {middle['p99 of the second half']:.2f} s | {middle['most replicas']} ({middle['replicas needed']:.1f}) "
+            f"| {middle['p50']:.2f}, {middle['p99']:.2f} s | {middle['p99 of the second half']:.2f} s "
+            f"| {middle['most replicas']} ({middle['replicas needed']:.1f}) "
             f"| {middle['replica-hours']:.2f} |"
         )
     return "\n".join(lines) + "\n"
