@@ -118,7 +118,7 @@ def measure(bundles: Path, workload: str, requests: list[Request], cores: list[i
         seed=seed,
         peak=peak,
         milliseconds=1000 * each,
-        refusal_milliseconds=1000 * max(0.0, used - good * each) / refused if refused else 0.0,
+        refusal_milliseconds=float(1000 * max(0.0, used - good * each) / refused) if refused else 0.0,
         proxy_milliseconds=1000 * proxied,
         late_milliseconds=float(1000 * np.percentile(begun - due, 99)),
         phases=by_phase(due, ended, status),
