@@ -274,7 +274,8 @@ def main() -> int:
         "disconnects": lambda: disconnects(server, bundle, asked.requests),
     }
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; bundle {bundle.name}"
-    found, lines = {}, ["# Endurance", "", f"- {machine}; load generator and server on the same cores unless it is said."]
+    machine += "; load generator and server on the same cores unless it is said"
+    found, lines = {}, ["# Endurance", "", f"- {machine}."]
     for name, scene in scenes.items():
         found[name] = scene()
         rows = [f"| {key} | {_shown(value)} |" for key, value in found[name].items()]

@@ -136,29 +136,46 @@ async def press(
     return outcome
 
 
+class _Pool:
+    """Connections to one port: a request takes one that is free, or opens one."""
+
+    def __init__(self, port: int) -> None:
+        self._port, self._free = port, []
+
+    async def ask(self, payload: bytes) -> int:
+        """The status of the answer, 0 where the connection broke."""
+        try:
+            # Servers close connections that nobody used for some seconds.
+            while self._free and self._free[-1].lost:
+                self._free.pop()
+            if self._free:
+                connection = self._free.pop()
+            else:
+                loop = asyncio.get_running_loop()
+                _, connection = await loop.create_connection(_Connection, "127.0.0.1", self._port)
+            status = await connection.ask(payload)
+            self._free.append(connection)
+        except (ConnectionError, OSError, httptools.HttpParserError):
+            return 0
+        return status
+
+    def close(self) -> None:
+        for connection in self._free:
+            connection.close()
+
+
 async def flood(port: int, requests: Iterable[Request], rate: float, seconds: float) -> tuple[Outcome, float]:
     """Begin `rate` requests a second whatever comes back, each on a connection that is free or new.
 
     Waits for all answers. Returns the outcome over `seconds`, and the rate at which requests really began.
     """
-    loop, outcome = asyncio.get_running_loop(), Outcome(seconds=seconds)
-    supply, free, under_way = itertools.cycle(requests), [], set()
+    outcome, pool = Outcome(seconds=seconds), _Pool(port)
+    supply, under_way = itertools.cycle(requests), set()
     begin = time.perf_counter()
 
     async def one(request: Request) -> None:
         started = time.perf_counter()
-        try:
-            # Servers close connections that nobody used for some seconds.
-            while free and free[-1].lost:
-                free.pop()
-            if free:
-                connection = free.pop()
-            else:
-                _, connection = await loop.create_connection(_Connection, "127.0.0.1", port)
-            status = await connection.ask(request.payload)
-            free.append(connection)
-        except (ConnectionError, OSError, httptools.HttpParserError):
-            status = 0
+        status = await pool.ask(request.payload)
         outcome.add(status, time.perf_counter() - started, request.images)
 
     begun = 0
@@ -171,9 +188,39 @@ async def flood(port: int, requests: Iterable[Request], rate: float, seconds: fl
         await asyncio.sleep(0.002)
     await asyncio.gather(*under_way)
     outcome.seconds = time.perf_counter() - begin
-    for connection in free:
-        connection.close()
+    pool.close()
     return outcome, begun / seconds
+
+
+@dataclass(frozen=True)
+class Answer:
+    """When a request should have begun and did begin, when it ended, in seconds, and its status."""
+
+    due: float
+    begun: float
+    ended: float
+    status: int
+
+
+async def replay(port: int, requests: Iterable[Request], times: Iterable[float]) -> list[Answer]:
+    """Begin requests at those times, seconds from now in ascending order, whatever comes back; wait for all answers."""
+    pool, supply, begin = _Pool(port), itertools.cycle(requests), time.perf_counter()
+
+    async def one(due: float, request: Request) -> Answer:
+        begun = time.perf_counter() - begin
+        status = await pool.ask(request.payload)
+        return Answer(due, begun, time.perf_counter() - begin, status)
+
+    tasks = []
+    for due in times:
+        while (early := due - (time.perf_counter() - begin)) > 0:
+            await asyncio.sleep(early)
+        tasks.append(asyncio.create_task(one(due, next(supply))))
+        if len(tasks) % 16 == 0:
+            await asyncio.sleep(0)  # a generator that is late still listens to what comes back
+    answers = await asyncio.gather(*tasks)
+    pool.close()
+    return answers
 
 
 class _Nothing(asyncio.Protocol):

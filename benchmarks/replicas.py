@@ -85,6 +85,12 @@ class Proxy:
     port: int
     log: Path
     errors: Path
+    process: subprocess.Popen
+
+    @property
+    def cpu_seconds(self) -> float:
+        master = psutil.Process(self.process.pid)
+        return sum(sum(each.cpu_times()[:2]) for each in [master, *master.children()])
 
     def cut(self) -> int:
         """Answers that broke off after their head had been passed on, which no proxy can ask for again."""
@@ -96,23 +102,23 @@ class Proxy:
 
 
 @contextmanager
-def proxy(ports: list[int]) -> Iterator[Proxy]:
-    """nginx with the configuration that is shipped, but for the addresses."""
+def proxy(ports: list[int], connections: int = 512) -> Iterator[Proxy]:
+    """nginx with the configuration that is shipped, but for the addresses; `connections` count both its sides."""
     with tempfile.TemporaryDirectory() as place:
         directory, port = Path(place), free_port()
         configuration = directory / "nginx.conf"
-        configuration.write_text(_configuration(CONFIGURATION.read_text(), ports, port, directory))
+        configuration.write_text(_configuration(CONFIGURATION.read_text(), ports, port, directory, connections))
         command = ["nginx", "-c", str(configuration), "-e", str(directory / "error.log")]
         process = subprocess.Popen(command)
         try:
             _wait(lambda: answers(port, "/readyz"), process)
-            yield Proxy(port, directory / "access.log", directory / "error.log")
+            yield Proxy(port, directory / "access.log", directory / "error.log", process)
         finally:
             process.terminate()
             process.wait(timeout=30)
 
 
-def _configuration(shipped: str, ports: list[int], port: int, directory: Path) -> str:
+def _configuration(shipped: str, ports: list[int], port: int, directory: Path, connections: int) -> str:
     """The shipped part with other addresses, inside what nginx needs around it."""
     (template, *_) = re.findall(r"^ *server facet-1:8000(.*);$", shipped, flags=re.MULTILINE)
     servers = "\n".join(f"server 127.0.0.1:{each}{template};" for each in ports)
@@ -126,7 +132,7 @@ def _configuration(shipped: str, ports: list[int], port: int, directory: Path) -
     user = "user root;" if os.geteuid() == 0 else ""
     return (
         f"{user} daemon off; worker_processes 1; pid {directory}/pid; error_log {directory}/error.log;\n"
-        f"events {{ worker_connections 512; }}\n"
+        f"events {{ worker_connections {connections}; }}\n"
         f"http {{ {_LOG} access_log {directory}/access.log tried;\n{places}\n{lines}\n}}\n"
     )
 

@@ -90,18 +90,20 @@ class Service:
             return work(*arguments)
         return await self.in_codec_thread(work, *arguments)
 
-    def work(self, call: Call, name: str | None, graph: Graph = "decoder") -> Work:
-        """Take hold of the model of that name until the request is over, which is to end in that graph.
+    def work(self, call: Call, name: str | None, graph: Graph = "decoder", images: int = 1) -> Work:
+        """Take hold of the model of that name until the request is over, which is to end in that graph with so many
+        images, as far as it says by now.
 
         Raises a 503 or a 404 Problem, and QueueFullError where the graph has no room for it.
         """
         if not self.ready:
             raise Problem(503, "the service is not ready", headers={"Retry-After": "1"})
         model = self.models.get(name)
-        if (seconds := model.refusal(graph)) is not None:
+        images = min(images, self.settings.max_count)
+        if (seconds := model.refusal(graph, images)) is not None:
             self.metrics.rejected.labels("queue_full").inc()
             raise QueueFullError(seconds)
-        call.resources.enter_context(model.in_use(graph))
+        call.resources.enter_context(model.in_use(graph, images))
         call.headers["X-Facet-Model"] = model.identity
         return Work(self, call, model)
 

@@ -127,26 +127,28 @@ class Model:
     def batcher(self, graph: Graph) -> Batcher:
         return self.encoder if graph == "encoder" else self.decoder
 
-    def refusal(self, graph: Graph) -> float | None:
-        """Seconds until there should be room for one more request that is to end in that graph, if there is none now.
+    def refusal(self, graph: Graph, images: int = 1) -> float | None:
+        """Seconds until there should be room for a request that is to end in that graph with so many images, if there
+        is none now.
 
-        Those on their way to it count as well: what is refused only there was decoded and encoded for nothing.
+        Images on their way to it count as well: what is refused only there was decoded and encoded for nothing.
         """
         batcher, coming = self.batcher(graph), self.at_work[graph]
-        return batcher.seconds_for(coming) if coming >= batcher.most_images else batcher.refusal()
+        full = coming > 0 and coming + images > batcher.most_images
+        return batcher.seconds_for(coming) if full else batcher.refusal()
 
     @contextmanager
-    def in_use(self, graph: Graph = "decoder") -> Iterator[Model]:
-        """Keep the model open for a request that is to end in that graph: what began on a model ends on it, also when
-        another has taken its place.
+    def in_use(self, graph: Graph = "decoder", images: int = 1) -> Iterator[Model]:
+        """Keep the model open for a request that is to end in that graph with so many images: what began on a model
+        ends on it, also when another has taken its place.
         """
         self._users += 1
-        self.at_work[graph] += 1
+        self.at_work[graph] += images
         self._unused.clear()
         try:
             yield self
         finally:
-            self.at_work[graph] -= 1
+            self.at_work[graph] -= images
             self._users -= 1
             if not self._users:
                 self._unused.set()

@@ -120,7 +120,7 @@ async def generate(request: Request) -> Response:
     service, call = _parts(request)
     wanted = negotiation.choose(request.headers.get("accept", ""))
     asked = (await uploads.read_json(request)).parameters(GenerateRequest)
-    work = service.work(call, asked.model)
+    work = service.work(call, asked.model, images=asked.count if asked.latents is None else len(asked.latents))
     vector = work.attributes(asked.attributes)
     seed = random.randrange(MAX_SEED + 1) if asked.seed is None else asked.seed
     if asked.latents is None:
@@ -151,18 +151,19 @@ async def edit(request: Request) -> Response:
     wanted = negotiation.choose(request.headers.get("accept", ""))
     upload = await uploads.read(request)
     asked = upload.parameters(EditRequest)
-    work = service.work(call, asked.model)
+    bare = asked.output == "face" or asked.latent is not None
+    work = service.work(call, asked.model, images=1 if bare else 2)
     target = vectors.edit_target(work.attributes(asked.attributes), work.model.manifest)
     known = _source_attributes(work, asked)
     if asked.latent is None:
-        photograph = work.photograph(upload.picture(), to_edit=asked.output != "face")
+        photograph = work.photograph(upload.picture(), to_edit=not bare)
         source = await sources.encoded(work, photograph, asked, known)
         latent, shown = source.mean, source.attributes
     else:
         latent, shown = sources.given(work, upload, asked, known)
     attributes = vectors.edited(shown, target, asked.strength)
     call.count("edit", len(latent))
-    if asked.output == "face" or asked.latent is not None:
+    if bare:
         drawn = await work.model.decode(latent, attributes, call)
         return await answers.faces(work, wanted, asked, drawn, attributes)
     both = await work.model.decode(np.concatenate([latent, latent]), np.concatenate([shown, attributes]), call)
@@ -182,7 +183,7 @@ async def sweep_attribute(request: Request) -> Response:
     upload = await uploads.read(request)
     asked = upload.parameters(SweepRequest)
     wanted = negotiation.choose(request.headers.get("accept", ""), _SWEEP_OFFERS[asked.layout])
-    work = service.work(call, asked.model)
+    work = service.work(call, asked.model, images=asked.steps + 1)
     work.model.withheld.refuse_names(asked.attribute, "attribute")
     source = await _swept_face(work, upload, asked)
     plan = Plan.make(source.attributes, asked, work.model.manifest)

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import math
 
-from benchmarks.load import Outcome, Request, ceiling, flood, press
+from benchmarks.load import Answer, Outcome, Request, ceiling, flood, press, replay
 
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
@@ -116,3 +116,27 @@ def test_a_flood_begins_at_its_rate_whatever_comes_back():
     assert rate == begun / 0.3
     assert set(outcome.statuses) == {200, 429, 0}
     assert outcome.images == 3 * outcome.statuses[200]
+
+
+def test_a_replay_begins_each_request_when_it_is_due_and_keeps_the_order():
+    times = [0.0, 0.05, 0.05, 0.1]
+
+    async def story() -> list[Answer]:
+        server = Scripted(GOOD, BUSY, GOOD, GOOD)
+        listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+        async with listening:
+            return await replay(listening.sockets[0].getsockname()[1], [REQUEST], times)
+
+    answers = asyncio.run(story())
+    assert [answer.due for answer in answers] == times
+    assert all(answer.due <= answer.begun < answer.ended for answer in answers)
+    assert sorted(answer.status for answer in answers) == [200, 200, 200, 429]
+
+
+def test_a_replay_counts_broken_connections():
+    async def story() -> list[Answer]:
+        listening = await asyncio.start_server(Scripted(None).serve, "127.0.0.1", 0)
+        async with listening:
+            return await replay(listening.sockets[0].getsockname()[1], [REQUEST], [0.0, 0.01])
+
+    assert [answer.status for answer in asyncio.run(story())] == [0, 0]

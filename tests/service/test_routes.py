@@ -1043,6 +1043,19 @@ def test_requests_on_their_way_to_a_graph_fill_it(client: TestClient, graph: str
     assert sample(client, "facet_requests_rejected_total", reason="queue_full") == 1
 
 
+def test_a_request_takes_as_many_places_as_it_will_draw_images(client: TestClient, monkeypatch: pytest.MonkeyPatch):
+    model, upload = model_of(client), {"image": ("face.png", grey(60))}
+    monkeypatch.setitem(model.at_work, "decoder", model.decoder.most_images - 1)
+    asked = {"attributes": '{"Smiling": 1}'}
+    assert client.post("/v1/edit", files=upload, data=asked | {"output": "face"}).status_code == 200
+    problem(client.post("/v1/edit", files=upload, data=asked), 429)  # it draws the face before and after
+    problem(generate(client, count=2), 429)
+    problem(client.post("/v1/sweep", json={"seed": 1, "attribute": "Smiling", "steps": 2}), 429)
+    monkeypatch.setitem(model.at_work, "decoder", 0)
+    assert client.post("/v1/edit", files=upload, data=asked).status_code == 200
+    assert model.at_work["decoder"] == 0
+
+
 def test_a_full_model_leaves_the_others_their_room(settings: Settings, monkeypatch: pytest.MonkeyPatch):
     fakes.write_bundle(settings.bundles / "other")
     with serving(settings) as client:
