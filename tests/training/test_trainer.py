@@ -215,11 +215,17 @@ def sharded(faces, tmp_path_factory):
     return out, faces[1]
 
 
-def _close(found, expected):
+def _close(found, expected, apart=0):
+    """Losses of the same steps; the two runs have been `apart` for so many steps before.
+
+    Sums in another order differ in the last place, and each step multiplies that: from 1e-7 to some 1e-3 in five steps,
+    measured, and ten times as much in the gradient's norm.
+    """
     assert len(found) == len(expected) > 0
-    for step, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
+    for step, (ours, theirs) in enumerate(zip(found, expected, strict=True), apart):
         for name, value in theirs.items():
-            assert ours[name] == pytest.approx(value, rel=1e-3, abs=1e-6), f"step {step}: {name}"
+            allowed = (1e-3 if step < 3 else 1e-2) * (5 if name == "gradient_norm" else 1)
+            assert ours[name] == pytest.approx(value, rel=allowed, abs=1e-6), f"step {step}: {name}"
 
 
 def test_the_number_of_processes_may_change_in_the_middle_of_an_epoch(sharded, tmp_path):
@@ -247,12 +253,12 @@ def test_the_number_of_processes_may_change_in_the_middle_of_an_epoch(sharded, t
     _close(json.loads((tmp_path / "one-two.json").read_text()), expected[3:6])
     resumed = make(sharded, tmp_path, *overrides)
     resumed.resume(tmp_path / "two.pt")
-    _close(run(resumed, 2), expected[5:])
+    _close(run(resumed, 2), expected[5:], apart=5)
     for ours, theirs in (
         (resumed.difficulty.disbelief, straight.difficulty.disbelief),
         (resumed.plainness.logits, straight.plainness.logits),
     ):
-        torch.testing.assert_close(ours.values, theirs.values, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(ours.values, theirs.values, rtol=1e-2, atol=1e-4)
     assert (straight.difficulty.disbelief.values != 1).any()
 
 
