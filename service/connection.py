@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import functools
 import logging
 import random
 import sys
-import termios
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +19,12 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service import problems
 from service.problems import Problem
+
+try:
+    import fcntl
+    import termios
+except ImportError:  # on Windows nobody tells what waits in the kernel
+    fcntl = termios = None
 
 # Requests may carry attributes and latents in their query; a latent of a thousand numbers takes some 20 kB.
 MAX_HEAD_BYTES = 65_536
@@ -172,6 +176,8 @@ class GuardedProtocol(HttpToolsProtocol):
         The kernel takes the next of ours only when a third of its own, which may be megabytes, is gone.
         """
         kernel = bytes(4)
+        if fcntl is None:
+            return self.transport.get_write_buffer_size()
         with contextlib.suppress(OSError, ValueError):  # not a TCP socket, or closed already
             kernel = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, kernel)
         return self.transport.get_write_buffer_size() + int.from_bytes(kernel, sys.byteorder)
