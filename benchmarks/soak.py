@@ -176,7 +176,7 @@ def report(peak: float, share: float, minutes: Sequence[Minute], facts: str) -> 
     lines = [
         "# Soak",
         "",
-        f"- {facts}; load generator and service on the same cores.",
+        f"- {facts}.",
         f"- The peak of this mixture: {peak:.0f} requests/s; asked for: {share:.0%} of it.",
         f"- Answers by status: {', '.join(f'{status}: {count}' for status, count in sorted(total.items()))}.",
         f"- Faults (5xx, or no answer): {faults(minutes)}.",
