@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
 
-from service.uploads import RAW
+from service.uploads import RAW, content_type
 
 # Seconds until there should be room for a path's work: of the default model, or of the first of all that has some. None
 # where there is room now.
@@ -31,7 +31,7 @@ async def refused(refusal: Refusal, scope: Scope, headers: Headers, receive: Rec
         return None, receive
     if _PARAMETER in unquote_to_bytes(scope["query_string"]):
         return refusal(path, True), receive
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = content_type(headers)
     if kind in RAW or kind.startswith("image/"):
         return seconds, receive
     message = await _first(headers, receive)
@@ -39,7 +39,7 @@ async def refused(refusal: Refusal, scope: Scope, headers: Headers, receive: Rec
         return refusal(path, True), receive
     body = message.get("body", b"")
     # JSON may spell a name with escapes.
-    may_name = message.get("more_body", False) or _PARAMETER in body or (b"json" in kind.encode() and b"\\" in body)
+    may_name = message.get("more_body", False) or _PARAMETER in body or ("json" in kind and b"\\" in body)
     return (refusal(path, True) if may_name else seconds), _replayed(message, receive)
 
 

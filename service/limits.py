@@ -13,7 +13,7 @@ from prometheus_client import Counter
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.metrics import Metrics
-from service.problems import Problem
+from service.problems import Problem, busy
 
 RATE_LIMITED, IN_FLIGHT, BODIES_FULL = "rate_limited", "images_in_flight", "bodies_full"
 _LEAST_BURST = 64  # images: as many as one request may ask for, unless settings say otherwise
@@ -97,8 +97,7 @@ class Allowance:
 
     def _refusal(self, reason: str, rule: str, seconds: float) -> Problem:
         self._rejected.labels(reason).inc()
-        wait = str(max(1, math.ceil(seconds - _ROUNDING)))
-        return Problem(429, f"{rule}; try again in {wait} s", headers={"Retry-After": wait})
+        return busy(rule, seconds - _ROUNDING)
 
 
 class Hold:
@@ -132,5 +131,4 @@ class Bodies:
         """Raises a 429 Problem where a request that holds `own` bytes cannot have `more`."""
         if self.held + more > self._limit and self.held > own:
             self._rejected.labels(BODIES_FULL).inc()
-            rule = "too many uploads are under way"
-            raise Problem(429, f"{rule}; try again in 1 s", headers={"Retry-After": "1"})
+            raise busy("too many uploads are under way", 1.0)

@@ -9,11 +9,11 @@ import os
 import sys
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from service.settings import Settings
 from service.vectors import Sampler
 
 Graph = Literal["encoder", "decoder"]
+Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 _PROBE_SECONDS = 5.0
 
@@ -230,10 +231,14 @@ class Models:
         leaves everything as it was; KeyError where there is no such bundle. What has begun is done to its end, whoever
         waits for it no longer: a thread that loads cannot be stopped, and its model must not be forgotten.
         """
-        task = asyncio.create_task(self._reload(name))
+        return await asyncio.shield(self._begin(self._reload(name)))
+
+    def _begin(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        """A task that `close` waits for."""
+        task = asyncio.create_task(work)
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
-        return await asyncio.shield(task)
+        return task
 
     async def _reload(self, name: str) -> Model:
         async with self._loading:
@@ -251,9 +256,7 @@ class Models:
             self._install(model)
             self._metrics.reloads.labels("ok").inc()
             if old is not None:
-                task = asyncio.create_task(old.close())
-                self._under_way.add(task)
-                task.add_done_callback(self._under_way.discard)
+                self._begin(old.close())
             return model
 
     @asynccontextmanager

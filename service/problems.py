@@ -61,6 +61,12 @@ def invalid(field: str, value: Any, rule: str, suggestions: list[str] | None = N
     return Problem(422, f"{field}: {rule}{hint}", [error])
 
 
+def busy(rule: str, seconds: float) -> Problem:
+    """A 429 that says after how many seconds to try again: whole ones, at least one."""
+    wait = str(max(1, math.ceil(seconds)))
+    return Problem(429, f"{rule}; try again in {wait} s", headers={"Retry-After": wait})
+
+
 def shown(value: Any) -> Any:
     """A value as a problem may carry it: JSON-safe and short."""
     if isinstance(value, float) and not math.isfinite(value):
@@ -106,8 +112,7 @@ def translate(exc: Exception) -> Problem:
         case RequestValidationError() | ValidationError():
             return from_validation(list(exc.errors()))
         case QueueFullError():
-            seconds = str(max(1, math.ceil(exc.retry_after)))
-            return Problem(429, f"the queue is full; try again in {seconds} s", headers={"Retry-After": seconds})
+            return busy("the queue is full", exc.retry_after)
         case RequestTooLargeError():
             return Problem(413, str(exc))
         case DeadlineError():

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel
-from starlette.datastructures import UploadFile
+from starlette.datastructures import Headers, UploadFile
 
 from service.problems import Problem, invalid
 
@@ -51,7 +51,7 @@ async def read(request: Request) -> Upload:
     content type that is not accepted, 422 for a parameter given twice, 503 where a large form finds no room on disk.
     """
     query = _once(request.query_params.multi_items())
-    kind = _content_type(request)
+    kind = content_type(request.headers)
     if kind == _FORM:
         upload = await _read_form(request)
     elif kind == _JSON:
@@ -70,14 +70,15 @@ async def read(request: Request) -> Upload:
 
 async def read_json(request: Request) -> Upload:
     """Read a request that is JSON and nothing else. Raises as `read`."""
-    kind = _content_type(request)
+    kind = content_type(request.headers)
     if kind != _JSON:
         raise _wrong_type(kind, f"{_JSON} (curl: -H 'Content-Type: {_JSON}')")
     return Upload(None, await _json_object(request))
 
 
-def _content_type(request: Request) -> str:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+def content_type(headers: Headers) -> str:
+    """The media type that the headers tell, without its parameters; empty where they tell none."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _wrong_type(kind: str, accepted: str) -> Problem:

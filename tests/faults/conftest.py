@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import httpx
 import psutil
 import pytest
 
+from benchmarks.serving import free_port
 from tests.service.fakes import PATIENCE
 
 ROOT = Path(__file__).parents[2]
@@ -40,12 +40,6 @@ class Service:
             return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
         except httpx.HTTPError:
             return False
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def until(true: Callable[[], bool], seconds: float = 6 * PATIENCE) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import httpx
 import numpy as np
 import pytest
 
+from benchmarks.serving import free_port
 from service import bundle as bundles
 from service import inference_protocol as protocol
 from service import runtime_v2, runtimes
@@ -286,7 +286,7 @@ def test_the_shipped_bundle_runs_on_a_real_process_as_it_does_here(tmp_path: Pat
     (tmp_path / "bundles").mkdir()
     (tmp_path / "bundles" / "celeba64").symlink_to(ROOT / "bundles" / "celeba64")
     settings = Settings(bundles=tmp_path / "bundles", weights=tmp_path, max_batch=8, workers=1, codec_threads=2)
-    port = _free_port()
+    port = free_port()
     variables = {"BUNDLES": settings.bundles, "WEIGHTS": tmp_path, "MAX_BATCH": 8, "PORT": port}
     variables["SENSITIVE_ATTRIBUTES"] = "true"  # of which such a server must know
     environment = os.environ | {f"FACET_{name}": str(value) for name, value in variables.items()}
@@ -329,9 +329,3 @@ def _ready(url: str) -> bool:
         return httpx.get(f"{url}/v2/health/ready", trust_env=False).status_code == 200
     except httpx.TransportError:
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
