@@ -17,6 +17,7 @@ from service.access import Access
 from service.calls import TIMEOUT_HEADER, CallMiddleware
 from service.context import Service
 from service.credentials import Credentials
+from service.door import Door
 from service.faces import FaceFinder
 from service.inference_protocol import HEADER_LENGTH
 from service.latents import LatentCache
@@ -106,6 +107,8 @@ def create_app(
         bodies=Bodies(settings.max_bodies_bytes, metrics),
         credentials=Credentials.of(settings),
     )
+    # A trace is begun in the application, and refusals are to be in it.
+    app.state.door = None if traces else Door(service.refusal, metrics, settings.request_timeout)
     app.state.administration = _administration(service, traces) if settings.admin_port else None
     # Reloading first, or its path would be taken for a model's.
     (app.state.administration or app).include_router(administration.router)

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Coroutine
 from contextlib import ExitStack
+from functools import lru_cache
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -32,6 +33,7 @@ TIMEOUT_HEADER = "X-Request-Timeout"
 DONE = "done"
 _LEAST_SECONDS_TO_SEND = 5.0
 _CLIENT_LEFT = 499  # nobody is there to read it; nginx logs the same
+_NO_ID = b"-" * 32
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -115,6 +117,18 @@ class Call:
     def server_timing(self) -> str:
         return ", ".join(f"{name};dur={1000 * seconds:.2f}" for name, seconds in self._stages.copy().items())
 
+    def end(self, method: str, endpoint: str, status: int, ended_in: str | None = None) -> None:
+        """It is over; tell the metrics, the log and the trace, and where in its way if its client left."""
+        elapsed, facts = self.elapsed, self.facts
+        self._metrics.requests.labels(endpoint, str(status)).inc()
+        self._metrics.request_duration.labels(endpoint).observe(elapsed)
+        if ended_in:
+            facts["ended_in"] = ended_in
+        times = {"duration_ms": round(1000 * elapsed, 2), "stages": self.stages}
+        logs.access(method, endpoint, status, times | facts)
+        if self.trace:
+            self.trace.end(endpoint, status, facts | {"request_id": self.request_id})
+
 
 class Stage:
     """One stage of a call. Its `attributes` go to the trace."""
@@ -144,6 +158,31 @@ class Stage:
         self.end(exc)
 
 
+def identifier(headers: Headers) -> str:
+    """The request's own id, if it has a sound one, or a new one."""
+    offered = headers.get("x-request-id", "")
+    # Unlike uuid4, no system call; nobody needs an id that cannot be guessed.
+    return offered if _REQUEST_ID.fullmatch(offered) else f"{random.getrandbits(128):032x}"
+
+
+def refuse(call: Call, scope: Scope, seconds: float, metrics: Metrics) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """End a call that found no room and may try again in so many seconds: headers and body of its 429."""
+    metrics.rejected.labels("queue_full").inc()
+    call.end(scope["method"], scope["path"], 429)
+    headers, body = _refusal(math.ceil(seconds))
+    own = call.request_id.encode()
+    body = body.replace(_NO_ID, own)
+    return [(b"x-request-id", own), (b"content-length", b"%d" % len(body)), *headers], body
+
+
+@lru_cache(maxsize=64)
+def _refusal(seconds: int) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """What all refusals have in common, `_NO_ID` in the place of the request's own."""
+    answer = problems.response(problems.translate(QueueFullError(seconds)), _NO_ID.decode())
+    security.complete(answer.raw_headers)
+    return [header for header in answer.raw_headers if header[0] != b"content-length"], answer.body
+
+
 class CallMiddleware:
     """Wraps the whole application.
 
@@ -171,9 +210,7 @@ class CallMiddleware:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        offered = headers.get("x-request-id", "")
-        # Unlike uuid4, no system call; nobody needs an id that cannot be guessed.
-        request_id = offered if _REQUEST_ID.fullmatch(offered) else f"{random.getrandbits(128):032x}"
+        request_id = identifier(headers)
         tracing = self._tracing if scope["path"] not in logs.QUIET else None
         trace = tracing.begin(scope["method"], headers) if tracing else None
         call = Call(request_id, self._metrics, self._timeout, trace)
@@ -181,19 +218,16 @@ class CallMiddleware:
         try:
             seconds, receive = await refused(self._refusal, scope, headers, receive)
             if seconds is not None:
-                await self._refuse(call, seconds, scope, receive, send)
+                await self._refuse(call, seconds, scope, send)
             else:
                 await self._serve(call, headers, scope, receive, send)
         finally:
             logs.request.reset(token)
 
-    async def _refuse(self, call: Call, seconds: float, scope: Scope, receive: Receive, send: Send) -> None:
-        self._metrics.rejected.labels("queue_full").inc()
-        self._count(call, scope, scope["path"], 429)
-        answer = problems.response(problems.translate(QueueFullError(seconds)), call.request_id)
-        answer.headers["X-Request-ID"] = call.request_id
-        security.complete(answer.raw_headers)
-        await answer(scope, receive, send)
+    async def _refuse(self, call: Call, seconds: float, scope: Scope, send: Send) -> None:
+        headers, body = refuse(call, scope, seconds, self._metrics)
+        await send({"type": "http.response.start", "status": 429, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     async def _serve(self, call: Call, headers: Headers, scope: Scope, receive: Receive, send: Send) -> None:
         scope.setdefault("state", {})["call"] = call
@@ -227,19 +261,7 @@ class CallMiddleware:
             finally:
                 limit.close()
                 # The matched route's template, so that the label has few values; anything unmatched is one value.
-                self._count(call, scope, getattr(scope.get("route"), "path", "other"), status, ended_in)
-
-    def _count(self, call: Call, scope: Scope, endpoint: str, status: int, ended_in: str | None = None) -> None:
-        """Tell the metrics, the log and the trace of a request that is over; where in its way, if its client left."""
-        elapsed, facts = call.elapsed, call.facts
-        self._metrics.requests.labels(endpoint, str(status)).inc()
-        self._metrics.request_duration.labels(endpoint).observe(elapsed)
-        if ended_in:
-            facts["ended_in"] = ended_in
-        times = {"duration_ms": round(1000 * elapsed, 2), "stages": call.stages}
-        logs.access(scope["method"], endpoint, status, times | facts)
-        if call.trace:
-            call.trace.end(endpoint, status, facts | {"request_id": call.request_id})
+                call.end(scope["method"], getattr(scope.get("route"), "path", "other"), status, ended_in)
 
     async def _while_connected(self, call: Call, body: _Body, answer: Coroutine[Any, Any, None]) -> bool:
         """Run `answer` until it is done, True, or until the client leaves, False; then it has been cancelled."""

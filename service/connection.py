@@ -15,9 +15,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service import problems
+from service.door import Door
 from service.problems import Problem
 
 try:
@@ -33,20 +34,27 @@ _LEAST_BYTES_PER_SECOND = 1000
 log = logging.getLogger(__name__)
 
 
-def guarded(patience: float, refused: Callable[[str], None]) -> Callable[..., GuardedProtocol]:
+def guarded(
+    patience: float, refused: Callable[[str], None], door: Door | None = None
+) -> Callable[..., GuardedProtocol]:
     """Connections for uvicorn's `http` that bear with their clients for `patience` seconds.
 
-    `refused` is told why each that is given up is: slow_client, head_too_large or malformed.
+    `refused` is told why each that is given up is: slow_client, head_too_large or malformed. At the `door` requests are
+    refused that there is no room for.
     """
-    return functools.partial(GuardedProtocol, patience=patience, refused=refused)
+    return functools.partial(GuardedProtocol, patience=patience, refused=refused, door=door)
 
 
 class GuardedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with limits. A head that is late gets 408, one that is too large 431, both as problems."""
 
-    def __init__(self, *args: Any, patience: float, refused: Callable[[str], None], **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, patience: float, refused: Callable[[str], None], door: Door | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self._patience, self._refused = patience, refused
+        self._patience, self._refused, self._door = patience, refused, door
+        self._at_the_door: tuple[RequestResponseCycle, Any] | None = None
+        self._receiving = False
         self._in_head = False
         self._head_bytes = 0
         self._body_complete = True
@@ -65,7 +73,11 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._in_head:
             self._head_bytes += len(data)
+        self._receiving = True
         super().data_received(data)
+        self._receiving = False
+        if self._at_the_door is not None:
+            self._admit(*self._at_the_door)
         if self.transport.is_closing():
             return
         if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
@@ -87,6 +99,33 @@ class GuardedProtocol(HttpToolsProtocol):
         self._body_complete = True
         if self.cycle.response_complete:
             self._request_timer = _cancelled(self._request_timer)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        # Under overload, wait for the rest of what has arrived together with the head: it may be all.
+        if self._receiving and self._door is not None and self._door.is_narrow(cycle.scope):
+            self._at_the_door = cycle, app
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _admit(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Refuse what there is no room for, by hand, without a task for it; let in everything else."""
+        self._at_the_door = None
+        if self.transport.is_closing():
+            return
+        refusal = None
+        if cycle.keep_alive and not cycle.waiting_for_100_continue:
+            refusal = self._door.refuse(cycle.scope, None if cycle.more_body else bytes(cycle.body))
+        if refusal is None:
+            super()._start_asgi_task(cycle, app)
+            return
+        headers, body = refusal
+        self._write(429, [*self.server_state.default_headers, *headers], body)
+        cycle.response_complete = True
+        self.on_response_complete()
+
+    def _write(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        lines = b"".join([name + b": " + value + b"\r\n" for name, value in headers])
+        self.transport.write(STATUS_LINE[status] + lines + b"\r\n" + body)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -146,8 +185,7 @@ class GuardedProtocol(HttpToolsProtocol):
         request_id = f"{random.getrandbits(128):032x}"
         answer = problems.response(Problem(status, detail), request_id)
         head = [(b"x-request-id", request_id.encode()), (b"connection", b"close"), *answer.raw_headers]
-        lines = b"".join(name + b": " + value + b"\r\n" for name, value in head)
-        self.transport.write(STATUS_LINE[status] + lines + b"\r\n" + answer.body)
+        self._write(status, head, answer.body)
         self.transport.close()
 
     def _watch_closing(self) -> None:

@@ -22,25 +22,43 @@ _PATIENCE = 0.1  # seconds that it may take to come; a slow one goes the usual w
 async def refused(refusal: Refusal, scope: Scope, headers: Headers, receive: Receive) -> tuple[float | None, Receive]:
     """Seconds after which to try again, where whatever a request asks for would be refused; else None.
 
-    What asks for the default model is refused as soon as that is full; where a request may name another, all must be.
-    Of its body no more is known than whether it has the parameter's name somewhere. Comes with what to receive from
-    afterwards.
+    Comes with what to receive from afterwards, since it may have looked at the body.
     """
-    path = scope["path"]
-    if scope["method"] != "POST" or (seconds := refusal(path, False)) is None:
+    if not in_question(refusal, scope):
         return None, receive
-    if _PARAMETER in unquote_to_bytes(scope["query_string"]):
-        return refusal(path, True), receive
+    message = await _first(headers, receive) if _body_matters(scope, content_type(headers)) else None
+    body = None if message is None or message.get("more_body", False) else message.get("body", b"")
+    seconds = seconds_to_wait(refusal, scope, headers, body)
+    return seconds, receive if message is None else _replayed(message, receive)
+
+
+def in_question(refusal: Refusal, scope: Scope) -> bool:
+    """Whether a request may be refused early at all: it asks for work, and the default model has no room."""
+    return scope["method"] == "POST" and refusal(scope["path"], False) is not None
+
+
+def seconds_to_wait(refusal: Refusal, scope: Scope, headers: Headers, body: bytes | None) -> float | None:
+    """`refused` for one in question, with its whole body, or None where that is not at hand.
+
+    What asks for the default model is refused as soon as that is full; where a request may name another, all must be.
+    Of its body no more is known than whether it has the parameter's name somewhere.
+    """
     kind = content_type(headers)
-    if kind in RAW or kind.startswith("image/"):
-        return seconds, receive
-    message = await _first(headers, receive)
-    if message is None:
-        return refusal(path, True), receive
-    body = message.get("body", b"")
-    # JSON may spell a name with escapes.
-    may_name = message.get("more_body", False) or _PARAMETER in body or ("json" in kind and b"\\" in body)
-    return (refusal(path, True) if may_name else seconds), _replayed(message, receive)
+    may_name = _named(scope)
+    if _body_matters(scope, kind):
+        # JSON may spell a name with escapes.
+        may_name = body is None or _PARAMETER in body or ("json" in kind and b"\\" in body)
+    return refusal(scope["path"], may_name)
+
+
+def _body_matters(scope: Scope, kind: str) -> bool:
+    """Whether it takes the body to know if a model is named. A bare picture names nothing."""
+    return not (_named(scope) or kind in RAW or kind.startswith("image/"))
+
+
+def _named(scope: Scope) -> bool:
+    """Whether the query may name a model."""
+    return _PARAMETER in unquote_to_bytes(scope["query_string"])
 
 
 async def _first(headers: Headers, receive: Receive) -> Message | None:

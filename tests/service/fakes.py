@@ -170,9 +170,9 @@ def application(settings: Settings, runtime: Callable[[Manifest], FakeRuntime] =
 
 
 @contextmanager
-def listening(app: FastAPI) -> Iterator[str]:
-    """Host and port of the application behind the server that it ships with, in a thread."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
+def listening(app: FastAPI, **options: Any) -> Iterator[str]:
+    """Host and port of the application behind the server that it ships with, in a thread; it takes `options`."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, **options))
     thread = threading.Thread(target=server.run)
     thread.start()
     until(lambda: server.started or not thread.is_alive())
