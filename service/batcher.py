@@ -121,12 +121,38 @@ class _Slice:
         return {name: array[self.start : self.stop] for name, array in self.job.inputs.items()}
 
 
+class Places:
+    """Where batches run: `workers` at once, in one executor, for one batcher or for several that share it.
+
+    `ahead` more are handed over before a worker is free, so that it need not wait for an event loop that is busy just
+    then. No more than that, for what has not been handed over can still grow.
+    """
+
+    def __init__(self, workers: int, ahead: int = 0) -> None:
+        self.workers, self.count = workers, workers + ahead
+        self.free = self.count
+        self._batchers: list[Batcher] = []
+
+    @property
+    def idle(self) -> int:
+        """Workers that have nothing to do."""
+        return max(0, self.free - (self.count - self.workers))
+
+    def share(self, batcher: Batcher) -> None:
+        """Give places to this batcher too."""
+        self._batchers.append(batcher)
+
+    def fill(self) -> None:
+        """Have batches begin while there is room, whoever has waited longest first."""
+        while self.free and (waiting := [batcher for batcher in self._batchers if batcher.oldest is not None]):
+            min(waiting, key=lambda batcher: batcher.oldest).begin()
+
+
 class Batcher:
     """Batches for one graph. `run` maps input arrays to output arrays, row by row, and is called from `executor`.
 
-    `workers` calls of `run` may be under way at once, each with at most `max_batch` rows; at most `capacity` images
-    wait. `ahead` more batches are handed to `executor` before a worker is free, so that it need not wait for an event
-    loop that is busy just then. Create and use it on one event loop.
+    It is called for each of the `places` at once, each time with at most `max_batch` rows; at most `capacity` images
+    wait. Create and use it on one event loop.
 
     Only the sizes of `buckets` are run. With `padding`, a batch takes all that waits and is padded to the next one:
     right where a larger batch hardly takes longer. Without, it shrinks to the next smaller one and leaves some to the
@@ -142,13 +168,13 @@ class Batcher:
         *,
         max_batch: int,
         capacity: int,
-        workers: int,
-        ahead: int = 0,
+        places: Places,
         padding: bool = True,
     ) -> None:
         self.graph, self._run, self._executor, self._metrics = graph, run, executor, metrics
-        self._buckets, self._capacity, self._workers = buckets(max_batch), capacity, workers
-        self._places, self._padding = workers + ahead, padding
+        self._buckets, self._capacity = buckets(max_batch), capacity
+        self._places, self._padding = places, padding
+        places.share(self)
         self._jobs: deque[_Job] = deque()
         self._waiting = 0
         self._running: set[asyncio.Task[None]] = set()
@@ -176,7 +202,7 @@ class Batcher:
         job = _Job(inputs, count, loop.create_future(), time.perf_counter(), on_start)
         self._jobs.append(job)
         self._count(count)
-        self._dispatch()
+        self._places.fill()
         deadline = loop.call_later(timeout, self._fail, job, DeadlineError(_TIME_IS_UP))
         try:
             return await job.future
@@ -190,12 +216,27 @@ class Batcher:
 
     def seconds_for(self, images: int) -> float:
         """How long that many images should take, by the batches of late."""
-        return images * self._seconds_per_image / self._workers
+        return images * self._seconds_per_image / self._places.workers
 
     @property
     def most_images(self) -> int:
         """How many images it can hold, waiting and in batches."""
-        return self._capacity + self._places * self._buckets[-1]
+        return self._capacity + self._places.count * self._buckets[-1]
+
+    @property
+    def oldest(self) -> float | None:
+        """When the request came that is next to go into a batch, by time.perf_counter; None where none waits."""
+        return self._jobs[0].enqueued if self._jobs else None
+
+    def begin(self) -> None:
+        """Hand the next batch over, which takes one of the places; for Places to call."""
+        slices = self._take()
+        work = self._execute(self._number(slices), slices)
+        # A batch belongs to nobody: what it logs must not carry the id of whoever happened to come last.
+        task = asyncio.get_running_loop().create_task(work, context=Context())
+        self._places.free -= 1
+        self._running.add(task)
+        task.add_done_callback(self._finished)
 
     async def close(self) -> None:
         """Refuse new requests and wait for those admitted."""
@@ -224,21 +265,12 @@ class Batcher:
             self._count(-job.waiting)
             job.taken = job.count
 
-    def _dispatch(self) -> None:
-        while self._jobs and len(self._running) < self._places:
-            slices = self._take()
-            work = self._execute(self._number(slices), slices)
-            # A batch belongs to nobody: what it logs must not carry the id of whoever happened to come last.
-            task = asyncio.get_running_loop().create_task(work, context=Context())
-            self._running.add(task)
-            task.add_done_callback(self._finished)
-
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
+        self._places.free += 1
         if not task.cancelled() and task.exception() is not None:
             self._die(task.exception())
-        elif self.failure is None:
-            self._dispatch()
+        self._places.fill()
 
     def _take(self) -> list[_Slice]:
         """The next batch: everybody waiting gets an equal share, then what is left over goes round again."""
@@ -271,8 +303,7 @@ class Batcher:
         """The size of the next batch."""
         if self._padding:
             return self._buckets[-1]
-        idle = self._workers - len(self._running)
-        share = math.ceil(self._waiting / (idle if idle > 0 else self._places - len(self._running)))
+        share = math.ceil(self._waiting / (self._places.idle or self._places.free))
         return max(bucket for bucket in self._buckets if bucket <= share)
 
     async def _execute(self, batch: Batch, slices: list[_Slice]) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from service import bundle as bundles
 from service import golden
-from service.batcher import Batch, Batcher, BatcherError, QueueFullError, RequestTooLargeError, buckets
+from service.batcher import Batch, Batcher, BatcherError, Places, QueueFullError, RequestTooLargeError, buckets
 from service.bundle import Bundle, BundleError, Manifest
 from service.calls import Call
 from service.memory import Frugal
@@ -65,19 +65,24 @@ class Model:
         here, workers = self.runtime.computes_here, self.runtime.workers
         threads, begin = (workers, _yield_to_the_loop) if here else (2 * workers, None)
         self._executor = ThreadPoolExecutor(threads, f"infer-{bundle.manifest.name}", begin)
-        limits = {
-            "max_batch": max_batch,
-            "capacity": settings.queue_images,
-            "workers": workers,
-            "ahead": 1 if here else 0,
-            "padding": self.runtime.padding,
-        }
         self._graphs = {
             "encoder": Frugal("encoder", self.runtime.encoder, metrics),
             "decoder": Frugal("decoder", self.runtime.decoder, metrics),
         }
-        self.encoder = Batcher("encoder", self._graphs["encoder"], self._executor, metrics, **limits)
-        self.decoder = Batcher("decoder", self._graphs["decoder"], self._executor, metrics, **limits)
+        shared = Places(workers, ahead=1) if here else None
+        self.encoder, self.decoder = (
+            Batcher(
+                graph,
+                run,
+                self._executor,
+                metrics,
+                max_batch=max_batch,
+                capacity=settings.queue_images,
+                places=shared or Places(workers),
+                padding=self.runtime.padding,
+            )
+            for graph, run in self._graphs.items()
+        )
         self.sampler = Sampler(bundle.manifest.prior, bundle.manifest.attribute_groups)
         self.withheld = Withheld.of(bundle.manifest, settings.sensitive_attributes)
         # What a picture's latents depend on, for whoever keeps them. The frame decides what of a face is encoded.

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
 from concurrent.futures.thread import BrokenThreadPool
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any
@@ -22,6 +22,7 @@ from service.batcher import (
     Computed,
     DeadlineError,
     InferenceError,
+    Places,
     QueueFullError,
     RequestTooLargeError,
     buckets,
@@ -65,8 +66,14 @@ class Scene:
 
     def __init__(self, executor: Executor, run: Callable | None, limits: dict[str, int]) -> None:
         self.graph, self.registry = Graph(), CollectorRegistry()
-        limits = {"max_batch": 4, "capacity": 16, "workers": 1} | limits
-        self.batcher = Batcher("decoder", run or self.graph, executor, Metrics(self.registry), **limits)
+        limits = {"max_batch": 4, "capacity": 16} | limits
+        self.places = Places(limits.pop("workers", 1), limits.pop("ahead", 0))
+        self.metrics, self._executor, self._limits = Metrics(self.registry), executor, limits
+        self.batcher = self.another("decoder", run or self.graph)
+
+    def another(self, name: str, run: Callable) -> Batcher:
+        """One more batcher in the same places."""
+        return Batcher(name, run, self._executor, self.metrics, places=self.places, **self._limits)
 
     async def submit(self, *rows: int, timeout: float = PATIENCE) -> asyncio.Task[Computed]:
         """A request that has been admitted or refused by the time this returns."""
@@ -269,6 +276,49 @@ def test_a_batch_ahead_is_handed_over_before_a_worker_is_free():
                 assert is_for(await handed_over, 1)
                 assert is_for(await waiting, 2)
                 assert s.graph.batches == [[900], [1], [2]]
+
+    play(story())
+
+
+def test_batchers_that_share_places_take_turns_by_who_waited_longest():
+    ran: list[str] = []
+
+    def other(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        ran.append("other")
+        return {"y": inputs["x"]}
+
+    async def story():
+        with ThreadPoolExecutor(1) as pool:
+            async with scene(pool, padding=False) as s:
+                beside, one = s.another("encoder", other), {"x": np.zeros((1, 2), np.float32)}
+                await s.occupy()
+                tasks = [await s.submit(1)]
+                tasks.append(asyncio.create_task(beside.submit(one, PATIENCE)))
+                await asyncio.sleep(0)
+                # Nothing was handed over, so what comes later still finds room in the batch that waits.
+                tasks += [await s.submit(2), asyncio.create_task(beside.submit(one, PATIENCE))]
+                await asyncio.sleep(0)
+                assert (s.places.free, s.places.idle) == (0, 0)
+                s.graph.release()
+                await asyncio.gather(*tasks)
+                assert s.graph.batches == [[900], [1, 2]]
+                assert ran == ["other"]
+                assert (s.places.free, s.places.idle) == (1, 1)
+                await beside.close()
+
+    play(story())
+
+
+def test_a_batcher_that_dies_leaves_its_place_to_others():
+    def dies(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        raise BrokenExecutor
+
+    async def story():
+        async with scene() as s:
+            beside = s.another("encoder", dies)
+            with pytest.raises(BatcherClosedError):
+                await beside.submit({"x": np.zeros((1, 2), np.float32)}, PATIENCE)
+            assert is_for(await (await s.submit(7)), 7)
 
     play(story())
 

@@ -12,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from service.batcher import Batcher, BatcherError, Computed, DeadlineError, InferenceError, QueueFullError, buckets
+from service.batcher import (
+    Batcher,
+    BatcherError,
+    Computed,
+    DeadlineError,
+    InferenceError,
+    Places,
+    QueueFullError,
+    buckets,
+)
 from service.metrics import Metrics
 
 BAD = 7.0  # a row that no graph survives
@@ -112,9 +121,10 @@ visitors = st.lists(
     seconds=st.sampled_from([0.0001, 0.002]),
     padding=st.booleans(),
     ahead=st.integers(0, 2),
+    graphs=st.integers(1, 2),
 )
 def test_every_admitted_image_is_answered_once_with_its_own_result(
-    crowd, max_batch, capacity, workers, seconds, padding, ahead
+    crowd, max_batch, capacity, workers, seconds, padding, ahead, graphs
 ):
     loop = VirtualTime()
     registry = CollectorRegistry()
@@ -135,16 +145,23 @@ def test_every_admitted_image_is_answered_once_with_its_own_result(
         return answer
 
     async def story() -> list[Computed | BaseException]:
-        batcher = Batcher(
-            "decoder", graph, executor, Metrics(registry),
-            max_batch=max_batch, capacity=capacity, workers=workers, ahead=ahead, padding=padding,
-        )  # fmt: skip
-        answers = await asyncio.gather(*(visit(batcher, number, visitor) for number, visitor in enumerate(crowd)))
-        await batcher.close()
-        assert batcher._waiting == 0  # nothing leaks
-        assert not batcher._jobs
-        assert not batcher._running
-        assert batcher.failure is None
+        places, metrics = Places(workers, ahead), Metrics(registry)
+        batchers = [
+            Batcher(
+                "decoder", graph, executor, metrics,
+                max_batch=max_batch, capacity=capacity, places=places, padding=padding,
+            )
+            for _ in range(graphs)
+        ]  # fmt: skip
+        visits = (visit(batchers[number % graphs], number, visitor) for number, visitor in enumerate(crowd))
+        answers = await asyncio.gather(*visits)
+        for batcher in batchers:
+            await batcher.close()
+            assert batcher._waiting == 0  # nothing leaks
+            assert not batcher._jobs
+            assert not batcher._running
+            assert batcher.failure is None
+        assert places.free == places.count
         return answers
 
     try:
@@ -186,7 +203,7 @@ def test_nobody_waits_for_more_than_their_fair_share(sizes, max_batch):
     async def story() -> None:
         batcher = Batcher(
             "decoder", graph, Workers(loop, 1, 0.001), Metrics(CollectorRegistry()),
-            max_batch=max_batch, capacity=1000, workers=1,
+            max_batch=max_batch, capacity=1000, places=Places(1),
         )  # fmt: skip
 
         async def visit(number: int, size: int) -> None:
