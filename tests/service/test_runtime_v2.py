@@ -40,7 +40,7 @@ class Server:
     """Answers as a server of the protocol would, with the fake runtime; each answer may be replaced."""
 
     def __init__(self, bundle: Bundle) -> None:
-        self.graphs = {f"tiny-{kind}": Graph.of(bundle.manifest, kind) for kind in protocol.KINDS}
+        self.graphs = {f"tiny-{kind}": Graph.of(bundle.manifest, kind) for kind in bundles.GRAPH_KINDS}
         self.runtime = FakeRuntime(bundle.manifest)
         self.binary = True
         self.infer: Callable[[httpx.Request], httpx.Response] = self.compute
