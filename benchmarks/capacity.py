@@ -92,14 +92,12 @@ def measure(server: Instance, requests: list[Request], at_once: int, count: int,
     for part in range(11):
         before = server.cpu_seconds
         for number in range(count // 10):
-            head, _, body = requests[number % len(requests)].payload.partition(b"\r\n\r\n")
-            first, *lines = head.decode().split("\r\n")
-            headers = dict(line.split(": ", 1) for line in lines[1:])
-            connection.request("POST", first.split(" ")[1], body, headers)
+            path, headers, body = requests[number % len(requests)].parts()
+            connection.request("POST", path, body, headers)
             answer = connection.getresponse()
             data = answer.read()
             if answer.status != 200:
-                raise RuntimeError(f"{first}: {answer.status} {data[:200]!r}")
+                raise RuntimeError(f"{path}: {answer.status} {data[:200]!r}")
             if part:  # the first warms up
                 timings.append(stages_of(answer.headers["Server-Timing"]))
                 sizes_in.append(len(body))

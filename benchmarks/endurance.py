@@ -24,32 +24,21 @@ from pathlib import Path
 import httpx
 import onnx
 from onnx import numpy_helper
-from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.dialects import Bytes
 from benchmarks.load import Outcome, Request, flood, press
 from benchmarks.processes import ROOT, Instance
-from benchmarks.serving import Server, on_a_core_of_its_own, portrait, running, servers, workloads
+from benchmarks.serving import Server, on_a_core_of_its_own, requests_of, running, servers
+from export.writer import seal
 from service import bundle as bundles
-from service import golden
-from training.graphs import BundleGraphs
 
 _TOKEN = "endurance"
 _CLIENTS = 16
-_PICTURES = 16
-
-
-def _requests(bundle: Path) -> list[Request]:
-    """Generated faces and edits in turn."""
-    manifest = json.loads((bundle / bundles.MANIFEST).read_text())
-    pictures = [portrait(seed, *manifest["frame"]["aligned_size"]) for seed in range(_PICTURES)]
-    return workloads(Bytes(), manifest, pictures)["mixed"]
 
 
 def overload(server: Server, bundle: Path, factor: float, seconds: float) -> dict:
     """Offer `factor` times the peak for `seconds`, then see at once whether the peak is back."""
-    requests = _requests(bundle)
+    requests = requests_of(bundle)
 
     def pressed(port: int, warm_up: float) -> Outcome:
         return asyncio.run(press(port, requests, 64, min(10.0, seconds), warm_up))
@@ -86,7 +75,7 @@ def reloads(server: Server, bundle: Path, seconds: float) -> dict:
         served.symlink_to(versions[0])
         environment = server.environment | {"FACET_ADMIN_TOKEN": _TOKEN}
         with running(dataclasses.replace(server, environment=environment), served) as instance:
-            return asyncio.run(_reload_under_load(instance, served, versions, _requests(bundle), seconds))
+            return asyncio.run(_reload_under_load(instance, served, versions, requests_of(bundle), seconds))
 
 
 async def _reload_under_load(
@@ -96,10 +85,8 @@ async def _reload_under_load(
     async with httpx.AsyncClient(base_url=instance.url, timeout=60, limits=limits) as client:
 
         async def ask(request: Request) -> tuple[int, str, str]:
-            head, _, body = request.payload.partition(b"\r\n\r\n")
-            first, *lines = head.decode().split("\r\n")
-            headers = dict(line.split(": ", 1) for line in lines)
-            answer = await client.post(first.split(" ")[1], content=body, headers=headers)
+            path, headers, body = request.parts()
+            answer = await client.post(path, content=body, headers=headers)
             return answer.status_code, answer.headers.get("x-facet-model", ""), _digest(answer.content)
 
         async def reload(directory: Path) -> None:
@@ -151,7 +138,7 @@ async def _reload_under_load(
 
 def disconnects(server: Server, bundle: Path, count: int) -> dict:
     """Of `count` requests half are given up at some moment before the answer."""
-    requests, rng = _requests(bundle), random.Random(0)
+    requests, rng = requests_of(bundle), random.Random(0)
     leaving = [True, False] * (count // 2)
     rng.shuffle(leaving)
     with running(server, bundle) as instance:
@@ -229,16 +216,7 @@ def _variation(bundle: Path, directory: Path, version: str, brighter: float) -> 
     bias.CopyFrom(numpy_helper.from_array((moved + brighter).astype(moved.dtype), bias.name))
     onnx.save(graph, path)
     manifest = bundles.load(bundle).manifest.model_copy(update={"version": version})
-    draft = bundles.Bundle(directory, manifest)
-    Image.fromarray(golden.draw(manifest, BundleGraphs(draft).decode)).save(directory / golden.FILE)
-    files = {
-        name: entry.model_copy(
-            update={"sha256": bundles.sha256_file(directory / name), "bytes": (directory / name).stat().st_size}
-        )
-        for name, entry in manifest.files.items()
-    }
-    manifest = manifest.model_copy(update={"files": files})
-    (directory / bundles.MANIFEST).write_text(manifest.model_dump_json())
+    seal(directory, manifest, with_samples=True)
     return directory
 
 

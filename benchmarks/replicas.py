@@ -25,10 +25,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.dialects import Bytes
 from benchmarks.load import Request, press
 from benchmarks.processes import ROOT, Instance, free_port
-from benchmarks.serving import portrait, running, servers, workloads
+from benchmarks.serving import requests_of, running, servers
 
 CONFIGURATION = ROOT / "deploy" / "nginx" / "facet.conf"
 BUNDLE = "celeba64"
@@ -162,13 +161,6 @@ def throughput(
         elapsed = time.perf_counter() - begun
         spent = sum(each.cpu_seconds for each in replicas) - before
     return Throughput(outcome.images / elapsed, 1000 * spent / outcome.images)
-
-
-def requests_of(bundle: Path, count: int = 16) -> list[Request]:
-    """Generated faces and edits in turn."""
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    pictures = [portrait(seed, *manifest["frame"]["aligned_size"]) for seed in range(count)]
-    return workloads(Bytes(), manifest, pictures)["mixed"]
 
 
 def report(machine: str, pinned: dict[str, list[Throughput]], scenes: dict[str, Disruption]) -> str:

@@ -105,6 +105,13 @@ def portrait(seed: int, width: int, height: int) -> bytes:
     return buffer.getvalue()
 
 
+def requests_of(bundle: Path, count: int = 16) -> list[Request]:
+    """Generated faces and edits in turn, as Facet wants them."""
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    pictures = [portrait(seed, *manifest["frame"]["aligned_size"]) for seed in range(count)]
+    return workloads(Bytes(), manifest, pictures)["mixed"]
+
+
 def running(server: Server, bundle: Path, cores: Collection[int] | None = None) -> Instance:
     """The server on a free port, on those cores alone if named, to be used in a `with`."""
     port, places = free_port(), {"bundles": str(bundle.parent)}
