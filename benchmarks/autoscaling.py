@@ -27,9 +27,10 @@ import numpy as np
 from benchmarks.autoscaler import Autoscaler, Policy
 from benchmarks.dialects import Bytes
 from benchmarks.load import Request, press, replay
+from benchmarks.processes import ROOT
 from benchmarks.queueing import Capacity, Fleet, Scaling, Trace, poisson
-from benchmarks.replicas import Replica, proxy
-from benchmarks.serving import ROOT, portrait, workloads
+from benchmarks.replicas import proxy, replica
+from benchmarks.serving import portrait, workloads
 
 POLICY = ROOT / "deploy" / "kubernetes" / "monitoring" / "autoscaler.yaml"
 CALM, BURST = 0.5, 3.0  # of what one replica can do
@@ -96,11 +97,11 @@ def measure(bundles: Path, workload: str, requests: list[Request], cores: list[i
     """The burst on one replica for each of `cores`, behind nginx."""
     os.environ["FACET_QUEUE_IMAGES"] = str(QUEUE_IMAGES)
     with ExitStack() as stack:
-        replicas = [stack.enter_context(Replica(bundles, core=core)) for core in cores]
-        front = stack.enter_context(proxy([replica.port for replica in replicas], connections=4096))
+        replicas = [stack.enter_context(replica(bundles, core)) for core in cores]
+        front = stack.enter_context(proxy([each.port for each in replicas], connections=4096))
 
         def spent() -> float:
-            return sum(replica.cpu_seconds for replica in replicas)
+            return sum(each.cpu_seconds for each in replicas)
 
         asyncio.run(press(front.port, requests, 32, 1.5, warm_up=0.0))
         before, proxied, begun = spent(), front.cpu_seconds, time.perf_counter()

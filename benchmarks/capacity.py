@@ -20,13 +20,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil
 from PIL import Image
 
 from benchmarks.dialects import Bytes
 from benchmarks.load import Request, press
-from benchmarks.replicas import Replica
-from benchmarks.serving import ROOT, portrait, workloads
+from benchmarks.processes import ROOT, Instance
+from benchmarks.replicas import replica
+from benchmarks.serving import portrait, workloads
 
 USE = 0.7  # share of the processor's time that is planned to be used, the autoscaler's target
 DAY, BILLION = 86_400, 1e9
@@ -85,38 +85,36 @@ def stages_of(header: str) -> dict[str, float]:
     return {name: float(milliseconds) for name, milliseconds in parts}
 
 
-def measure(replica: Replica, requests: list[Request], at_once: int, count: int, seconds: float) -> Cost:
+def measure(server: Instance, requests: list[Request], at_once: int, count: int, seconds: float) -> Cost:
     """`count` requests one by one, in ten parts of which medians are taken, then `at_once` of them for `seconds`."""
-    connection = http.client.HTTPConnection("127.0.0.1", replica.port)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port)
     timings, spent, sizes_in, sizes_out = [], [], [], []
     for part in range(11):
-        before = replica.cpu_seconds
+        before = server.cpu_seconds
         for number in range(count // 10):
-            head, _, body = requests[number % len(requests)].payload.partition(b"\r\n\r\n")
-            first, *lines = head.decode().split("\r\n")
-            headers = dict(line.split(": ", 1) for line in lines[1:])
-            connection.request("POST", first.split(" ")[1], body, headers)
+            path, headers, body = requests[number % len(requests)].parts()
+            connection.request("POST", path, body, headers)
             answer = connection.getresponse()
             data = answer.read()
             if answer.status != 200:
-                raise RuntimeError(f"{first}: {answer.status} {data[:200]!r}")
+                raise RuntimeError(f"{path}: {answer.status} {data[:200]!r}")
             if part:  # the first warms up
                 timings.append(stages_of(answer.headers["Server-Timing"]))
                 sizes_in.append(len(body))
                 sizes_out.append(len(data))
         if part:
-            spent.append(1000 * (replica.cpu_seconds - before) / (count // 10))
+            spent.append(1000 * (server.cpu_seconds - before) / (count // 10))
     connection.close()
-    asyncio.run(press(replica.port, requests, at_once, 1.0, warm_up=0.0, late=True))
-    before = replica.cpu_seconds
-    outcome = asyncio.run(press(replica.port, requests, at_once, seconds, warm_up=0.0, late=True))
+    asyncio.run(press(server.port, requests, at_once, 1.0, warm_up=0.0, late=True))
+    before = server.cpu_seconds
+    outcome = asyncio.run(press(server.port, requests, at_once, seconds, warm_up=0.0, late=True))
     return Cost(
         alone=statistics.median(spent),
-        among_others=1000 * (replica.cpu_seconds - before) / outcome.images,
+        among_others=1000 * (server.cpu_seconds - before) / outcome.images,
         stages={name: statistics.median(each[name] for each in timings) for name in timings[0]},
         bytes_in=statistics.fmean(sizes_in),
         bytes_out=statistics.fmean(sizes_out),
-        memory_megabytes=psutil.Process(replica.process.pid).memory_info().rss / 1e6,
+        memory_megabytes=server.memory_megabytes,
     )
 
 
@@ -194,9 +192,9 @@ def main() -> int:
         size = json.loads((bundle / "manifest.json").read_text())["frame"]["aligned_size"]
         pictures = [portrait(seed, *size) for seed in range(64)]
     costs, begun = {}, time.perf_counter()
-    with Replica(bundle.parent, core=asked.core) as replica:
-        for kind, requests in requests_of(bundle, pictures, generated(replica.port)).items():
-            costs[kind] = measure(replica, requests, _AT_ONCE[kind], 50 if kind == "photograph" else 500, asked.seconds)
+    with replica(bundle.parent, asked.core) as server:
+        for kind, requests in requests_of(bundle, pictures, generated(server.port)).items():
+            costs[kind] = measure(server, requests, _AT_ONCE[kind], 50 if kind == "photograph" else 500, asked.seconds)
             print(kind, costs[kind], flush=True)
     machine = (
         f"{platform.machine()}, one core of {os.cpu_count()} for the replica and its client, Python "

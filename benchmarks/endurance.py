@@ -23,43 +23,32 @@ from pathlib import Path
 
 import httpx
 import onnx
-import psutil
 from onnx import numpy_helper
-from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.dialects import Bytes
 from benchmarks.load import Outcome, Request, flood, press
-from benchmarks.serving import ROOT, Server, on_a_core_of_its_own, portrait, running, servers, workloads
+from benchmarks.processes import ROOT, Instance
+from benchmarks.serving import Server, on_a_core_of_its_own, requests_of, running, servers
+from export.writer import seal
 from service import bundle as bundles
-from service import golden
-from training.graphs import BundleGraphs
 
 _TOKEN = "endurance"
 _CLIENTS = 16
-_PICTURES = 16
-
-
-def _requests(bundle: Path) -> list[Request]:
-    """Generated faces and edits in turn."""
-    manifest = json.loads((bundle / bundles.MANIFEST).read_text())
-    pictures = [portrait(seed, *manifest["frame"]["aligned_size"]) for seed in range(_PICTURES)]
-    return workloads(Bytes(), manifest, pictures)["mixed"]
 
 
 def overload(server: Server, bundle: Path, factor: float, seconds: float) -> dict:
     """Offer `factor` times the peak for `seconds`, then see at once whether the peak is back."""
-    requests = _requests(bundle)
+    requests = requests_of(bundle)
 
     def pressed(port: int, warm_up: float) -> Outcome:
         return asyncio.run(press(port, requests, 64, min(10.0, seconds), warm_up))
 
-    with on_a_core_of_its_own() as others, running(server, bundle, others) as (port, process):
-        peak = pressed(port, 2.0).throughput
-        before = _megabytes(process)
-        during, rate = asyncio.run(flood(port, requests, factor * peak, seconds))
-        after = _megabytes(process)
-        again = pressed(port, 0.0).throughput
+    with on_a_core_of_its_own() as others, running(server, bundle, others) as instance:
+        peak = pressed(instance.port, 2.0).throughput
+        before = instance.memory_megabytes
+        during, rate = asyncio.run(flood(instance.port, requests, factor * peak, seconds))
+        after = instance.memory_megabytes
+        again = pressed(instance.port, 0.0).throughput
         return {
             "cores of the server, beside one of the load generator": len(others) if others else "the same one",
             "peak images/s": peak,
@@ -71,7 +60,7 @@ def overload(server: Server, bundle: Path, factor: float, seconds: float) -> dic
             "429 after ms, p99": during.percentile(99, 429),
             "memory before, MB": before,
             "memory after, MB": after,
-            "memory at the end, MB": _megabytes(process),
+            "memory at the end, MB": instance.memory_megabytes,
             "throughput right afterwards, of the peak": again / peak,
         }
 
@@ -85,21 +74,19 @@ def reloads(server: Server, bundle: Path, seconds: float) -> dict:
         served.parent.mkdir()
         served.symlink_to(versions[0])
         environment = server.environment | {"FACET_ADMIN_TOKEN": _TOKEN}
-        with running(dataclasses.replace(server, environment=environment), served) as (port, process):
-            return asyncio.run(_reload_under_load(port, process, served, versions, _requests(bundle), seconds))
+        with running(dataclasses.replace(server, environment=environment), served) as instance:
+            return asyncio.run(_reload_under_load(instance, served, versions, requests_of(bundle), seconds))
 
 
 async def _reload_under_load(
-    port: int, process: psutil.Process, served: Path, versions: list[Path], requests: list[Request], seconds: float
+    instance: Instance, served: Path, versions: list[Path], requests: list[Request], seconds: float
 ) -> dict:
     limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60, limits=limits) as client:
+    async with httpx.AsyncClient(base_url=instance.url, timeout=60, limits=limits) as client:
 
         async def ask(request: Request) -> tuple[int, str, str]:
-            head, _, body = request.payload.partition(b"\r\n\r\n")
-            first, *lines = head.decode().split("\r\n")
-            headers = dict(line.split(": ", 1) for line in lines)
-            answer = await client.post(first.split(" ")[1], content=body, headers=headers)
+            path, headers, body = request.parts()
+            answer = await client.post(path, content=body, headers=headers)
             return answer.status_code, answer.headers.get("x-facet-model", ""), _digest(answer.content)
 
         async def reload(directory: Path) -> None:
@@ -120,7 +107,7 @@ async def _reload_under_load(
         different = sum(
             len({d for (n, _), d in expected.items() if n == number}) > 1 for number in range(len(requests))
         )
-        before, end = _megabytes(process), time.monotonic() + seconds
+        before, end = instance.memory_megabytes, time.monotonic() + seconds
         counts = {"answers": 0, "failed": 0, "mixed": 0}
 
         async def client_loop(number: int) -> None:
@@ -144,20 +131,20 @@ async def _reload_under_load(
             **counts,
             "requests that the two models answer differently": f"{different} of {len(requests)}",
             "memory before, MB": before,
-            "memory after, MB": _megabytes(process),
-            "threads afterwards": process.num_threads(),
+            "memory after, MB": instance.memory_megabytes,
+            "threads afterwards": instance.process.num_threads(),
         }
 
 
 def disconnects(server: Server, bundle: Path, count: int) -> dict:
     """Of `count` requests half are given up at some moment before the answer."""
-    requests, rng = _requests(bundle), random.Random(0)
+    requests, rng = requests_of(bundle), random.Random(0)
     leaving = [True, False] * (count // 2)
     rng.shuffle(leaving)
-    with running(server, bundle) as (port, process):
-        descriptors = process.num_fds()
-        answered, hung = asyncio.run(_leave(port, requests, leaving, rng))
-        metrics = _settled(port)
+    with running(server, bundle) as instance:
+        descriptors = instance.process.num_fds()
+        answered, hung = asyncio.run(_leave(instance.port, requests, leaving, rng))
+        metrics = _settled(instance.url)
         codes: Counter[str] = Counter()
         for labels, value in metrics["facet_requests_total"]:
             if labels["endpoint"].startswith("/v1"):
@@ -173,7 +160,7 @@ def disconnects(server: Server, bundle: Path, count: int) -> dict:
             },
             "images waiting afterwards": sum(value for _, value in metrics["facet_queue_images"]),
             "requests in flight afterwards": sum(value for _, value in metrics["facet_requests_in_flight"]) - 1,
-            "file descriptors before and afterwards": f"{descriptors}, {process.num_fds()}",
+            "file descriptors before and afterwards": f"{descriptors}, {instance.process.num_fds()}",
         }
 
 
@@ -204,10 +191,10 @@ async def _leave(port: int, requests: list[Request], leaving: list[bool], rng: r
     return answered, hung
 
 
-def _settled(port: int) -> dict[str, list[tuple[dict[str, str], float]]]:
+def _settled(url: str) -> dict[str, list[tuple[dict[str, str], float]]]:
     """The metrics once nothing is in flight, or after ten seconds."""
     for _ in range(100):
-        text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        text = httpx.get(f"{url}/metrics").text
         found: dict[str, list[tuple[dict[str, str], float]]] = {}
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
@@ -229,25 +216,12 @@ def _variation(bundle: Path, directory: Path, version: str, brighter: float) -> 
     bias.CopyFrom(numpy_helper.from_array((moved + brighter).astype(moved.dtype), bias.name))
     onnx.save(graph, path)
     manifest = bundles.load(bundle).manifest.model_copy(update={"version": version})
-    draft = bundles.Bundle(directory, manifest)
-    Image.fromarray(golden.draw(manifest, BundleGraphs(draft).decode)).save(directory / golden.FILE)
-    files = {
-        name: entry.model_copy(
-            update={"sha256": bundles.sha256_file(directory / name), "bytes": (directory / name).stat().st_size}
-        )
-        for name, entry in manifest.files.items()
-    }
-    manifest = manifest.model_copy(update={"files": files})
-    (directory / bundles.MANIFEST).write_text(manifest.model_dump_json())
+    seal(directory, manifest, with_samples=True)
     return directory
 
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _megabytes(process: psutil.Process) -> float:
-    return process.memory_info().rss / 1e6
 
 
 def _shown(value: object) -> str:

@@ -32,6 +32,12 @@ class Request:
         lines += [f"Content-Length: {len(body)}", *(f"{name}: {value}" for name, value in (headers or {}).items())]
         return Request("\r\n".join(lines).encode() + b"\r\n\r\n" + body, images)
 
+    def parts(self) -> tuple[str, dict[str, str], bytes]:
+        """Path, headers and body, for a client that takes them apart."""
+        head, _, body = self.payload.partition(b"\r\n\r\n")
+        first, *lines = head.decode().split("\r\n")
+        return first.split(" ")[1], dict(line.split(": ", 1) for line in lines), body
+
 
 @dataclass
 class Outcome:

@@ -56,11 +56,10 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Moment:
-    """What a scrape saw: replicas that are ready, those that start, and requests that wait."""
+    """What a scrape saw: replicas that are ready, and requests that wait."""
 
     time: float
     ready: int
-    starting: int
     waiting: int
 
 
@@ -215,7 +214,7 @@ class Fleet:
             }
             replica.busy_before = replica.busy
             self._at(self._now + scaling.delay_seconds, setattr, replica, "values", values)
-        self._history.append(Moment(self._now, len(self._ready), len(self._starting), self._waiting))
+        self._history.append(Moment(self._now, len(self._ready), self._waiting))
         self._at(self._now + scaling.scrape_seconds, self._scrape)
 
     def _sync(self) -> None:

@@ -15,7 +15,6 @@ import re
 import shutil
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -26,79 +25,35 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
-from benchmarks.dialects import Bytes
 from benchmarks.load import Request, press
-from benchmarks.serving import ROOT, answers, free_port, portrait, workloads
+from benchmarks.processes import ROOT, Instance, free_port
+from benchmarks.serving import requests_of, running, servers
 
 CONFIGURATION = ROOT / "deploy" / "nginx" / "facet.conf"
+BUNDLE = "celeba64"
 REST_SECONDS = 3.5  # nginx avoids a replica that failed for two seconds, and counts whole ones
 _LOG = "log_format tried '$status $upstream_status';"
 
 
-@dataclass
-class Replica:
-    """One process of the service on a port of its own."""
-
-    bundles: Path
-    port: int = field(default_factory=free_port)
-    core: int | None = None  # the only one that it may run on
-    process: subprocess.Popen | None = None
-
-    def start(self) -> None:
-        """Start and wait until it is ready. Raises RuntimeError where it does not get there."""
-        settings = {
-            "FACET_PORT": str(self.port),
-            "FACET_BUNDLES": str(self.bundles),
-            "FACET_LOG_LEVEL": "warning",
-            "FACET_LATENT_CACHE_BYTES": "0",
-            "FACET_SENSITIVE_ATTRIBUTES": "true",
-        }
-        pin = [] if self.core is None else ["taskset", "--cpu-list", str(self.core)]
-        command = [*pin, sys.executable, "-m", "service"]
-        self.process = subprocess.Popen(command, cwd=ROOT, env=os.environ | settings)
-        _wait(lambda: answers(self.port, "/readyz"), self.process)
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Its exit status after that signal."""
-        self.process.send_signal(number)
-        return self.process.wait(timeout=60)
-
-    @property
-    def cpu_seconds(self) -> float:
-        return sum(psutil.Process(self.process.pid).cpu_times()[:2])
-
-    def __enter__(self) -> Replica:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait()
+def replica(bundles: Path, core: int | None = None) -> Instance:
+    """One process of the service, on that core alone if it is named."""
+    return running(servers()["facet"], bundles / BUNDLE, None if core is None else [core])
 
 
 @dataclass
-class Proxy:
+class Proxy(Instance):
     """nginx in front of replicas, and what it says of each request."""
 
-    port: int
-    log: Path
-    errors: Path
-    process: subprocess.Popen
-
-    @property
-    def cpu_seconds(self) -> float:
-        master = psutil.Process(self.process.pid)
-        return sum(sum(each.cpu_times()[:2]) for each in [master, *master.children()])
+    directory: Path = field(kw_only=True)
 
     def cut(self) -> int:
         """Answers that broke off after their head had been passed on, which no proxy can ask for again."""
-        return self.errors.read_text().count("while reading upstream")
+        return (self.directory / "error.log").read_text().count("while reading upstream")
 
     def repeated(self) -> int:
         """Requests that a second replica answered."""
-        return sum(" " in line.partition(" ")[2] for line in self.log.read_text().splitlines())
+        lines = (self.directory / "access.log").read_text().splitlines()
+        return sum(" " in line.partition(" ")[2] for line in lines)
 
 
 @contextmanager
@@ -109,13 +64,8 @@ def proxy(ports: list[int], connections: int = 512) -> Iterator[Proxy]:
         configuration = directory / "nginx.conf"
         configuration.write_text(_configuration(CONFIGURATION.read_text(), ports, port, directory, connections))
         command = ["nginx", "-c", str(configuration), "-e", str(directory / "error.log")]
-        process = subprocess.Popen(command)
-        try:
-            _wait(lambda: answers(port, "/readyz"), process)
-            yield Proxy(port, directory / "access.log", directory / "error.log", process)
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
+        with Proxy(os.environ, command, port, directory=directory) as front:
+            yield front
 
 
 def _configuration(shipped: str, ports: list[int], port: int, directory: Path, connections: int) -> str:
@@ -170,13 +120,13 @@ class Disruption:
 
 def disrupt(bundles: Path, requests: list[Request], concurrency: int = 8) -> tuple[Disruption, Disruption]:
     """Restart two replicas one after the other, then kill one, each under load."""
-    with Replica(bundles) as first, Replica(bundles) as second, proxy([first.port, second.port]) as front:
+    with replica(bundles) as first, replica(bundles) as second, proxy([first.port, second.port]) as front:
         load, exits = Load(front.port, requests, concurrency), []
         load.start()
-        for replica in (first, second):
+        for each in (first, second):
             time.sleep(REST_SECONDS)
-            exits.append(replica.stop())
-            replica.start()
+            exits.append(each.stop())
+            each.start()
         time.sleep(REST_SECONDS)
         restarted = Disruption(load.end(), front.repeated(), front.cut(), exits)
 
@@ -202,30 +152,15 @@ def throughput(
 ) -> Throughput:
     """Through nginx, with one replica on each of those cores."""
     with ExitStack() as stack:
-        replicas = [stack.enter_context(Replica(bundles, core=core)) for core in cores]
-        front = stack.enter_context(proxy([replica.port for replica in replicas]))
+        replicas = [stack.enter_context(replica(bundles, core)) for core in cores]
+        front = stack.enter_context(proxy([each.port for each in replicas]))
         asyncio.run(press(front.port, requests, concurrency, 1.0, warm_up=0.0))
-        before = sum(replica.cpu_seconds for replica in replicas)
+        before = sum(each.cpu_seconds for each in replicas)
         begun = time.perf_counter()
         outcome = asyncio.run(press(front.port, requests, concurrency, seconds, warm_up=0.0, late=True))
         elapsed = time.perf_counter() - begun
-        spent = sum(replica.cpu_seconds for replica in replicas) - before
+        spent = sum(each.cpu_seconds for each in replicas) - before
     return Throughput(outcome.images / elapsed, 1000 * spent / outcome.images)
-
-
-def _wait(condition, process: subprocess.Popen, seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"{process.args} is not ready; exit status {process.poll()}")
-        time.sleep(0.05)
-
-
-def requests_of(bundle: Path, count: int = 16) -> list[Request]:
-    """Generated faces and edits in turn."""
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    pictures = [portrait(seed, *manifest["frame"]["aligned_size"]) for seed in range(count)]
-    return workloads(Bytes(), manifest, pictures)["mixed"]
 
 
 def report(machine: str, pinned: dict[str, list[Throughput]], scenes: dict[str, Disruption]) -> str:
@@ -264,7 +199,7 @@ def main() -> int:
         print("error: nginx is not installed", file=sys.stderr)
         return 1
     bundles = asked.bundles.resolve()
-    requests = requests_of(bundles / "celeba64")
+    requests = requests_of(bundles / BUNDLE)
     pinned: dict[str, list[Throughput]] = {"one": [], "two": []}
     for number in range(asked.rounds):
         for name, cores in {"one": [0], "two": [0, 1]}.items():

@@ -13,27 +13,22 @@ import io
 import json
 import os
 import platform
-import socket
 import statistics
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import psutil
 from PIL import Image
 
 from benchmarks import limit
 from benchmarks.dialects import Bytes, Dialect, Json, JsonBatch, OpenInference
 from benchmarks.load import Outcome, Request, ceiling, press
+from benchmarks.processes import ROOT, Instance, free_port
 
-ROOT = Path(__file__).parents[1]
 PEERS = ROOT / "benchmarks" / "peers"
 ENVIRONMENTS = ROOT / ".bench"
 PEER_DIALECTS: dict[str, Dialect] = {
@@ -73,7 +68,6 @@ def servers() -> dict[str, Server]:
         ("{python}", "-m", "service"),
         environment={
             "FACET_BUNDLES": "{bundles}",
-            "FACET_PORT": "{port}",
             "FACET_LOG_LEVEL": "warning",
             "FACET_LATENT_CACHE_BYTES": "0",  # peers remember nothing either
             "FACET_SENSITIVE_ATTRIBUTES": "true",  # and take every attribute
@@ -111,52 +105,18 @@ def portrait(seed: int, width: int, height: int) -> bytes:
     return buffer.getvalue()
 
 
-@contextmanager
-def running(server: Server, bundle: Path, cores: Collection[int] | None = None) -> Iterator[tuple[int, psutil.Process]]:
-    """The server on a free port, ready, on those cores alone if named; stopped afterwards with all its children."""
-    port = free_port()
-    places = {"bundles": str(bundle.parent), "bundle": str(bundle), "port": str(port)}
-    environment = {**os.environ, **{name: value.format(**places) for name, value in server.environment.items()}}
-    command = server.arguments(bundle, port)
-    if cores is not None:
-        command = ["taskset", "--cpu-list", ",".join(map(str, cores)), *command]
-    process = psutil.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 120
-        while not answers(port, server.dialect.ready):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{server.name} did not start; exit status {process.poll()}")
-            time.sleep(0.1)
-        yield port, process
-    finally:
-        _stop(process)
+def requests_of(bundle: Path, count: int = 16) -> list[Request]:
+    """Generated faces and edits in turn, as Facet wants them."""
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    pictures = [portrait(seed, *manifest["frame"]["aligned_size"]) for seed in range(count)]
+    return workloads(Bytes(), manifest, pictures)["mixed"]
 
 
-def _stop(process: psutil.Popen) -> None:
-    """End the server and all its children, by force after ten seconds."""
-    if process.poll() is not None:
-        return
-    family = _family(process)
-    process.terminate()
-    _, alive = psutil.wait_procs(family, timeout=10)
-    for each in alive:
-        each.kill()
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def answers(port: int, path: str) -> bool:
-    """Whether that path is answered with 200."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as response:
-            return response.status == 200
-    except (urllib.error.URLError, OSError):
-        return False
+def running(server: Server, bundle: Path, cores: Collection[int] | None = None) -> Instance:
+    """The server on a free port, on those cores alone if named, to be used in a `with`."""
+    port, places = free_port(), {"bundles": str(bundle.parent)}
+    environment = os.environ | {name: value.format(**places) for name, value in server.environment.items()}
+    return Instance(environment, server.arguments(bundle, port), port, server.dialect.ready, cores)
 
 
 @contextmanager
@@ -185,11 +145,11 @@ class Sample:
     memory_megabytes: float  # resident, of the server's processes, afterwards
 
 
-def measure(port: int, process: psutil.Process, requests: list[Request], concurrency: int, seconds: float) -> Sample:
+def measure(instance: Instance, requests: list[Request], concurrency: int, seconds: float) -> Sample:
     """Press a running server."""
-    before = _cpu_seconds(process)
-    outcome: Outcome = asyncio.run(press(port, requests, concurrency, seconds))
-    spent = _cpu_seconds(process) - before
+    before = instance.cpu_seconds
+    outcome: Outcome = asyncio.run(press(instance.port, requests, concurrency, seconds))
+    spent = instance.cpu_seconds - before
     # The CPU time covers the warm-up second too, so it is taken per image of the whole time at the same rate.
     images = outcome.throughput * (seconds + 1.0)
     return Sample(
@@ -198,16 +158,8 @@ def measure(port: int, process: psutil.Process, requests: list[Request], concurr
         p99=outcome.percentile(99),
         failures=sum(count for status, count in outcome.statuses.items() if status != 200),
         cpu_milliseconds=1000 * spent / images if images else float("nan"),
-        memory_megabytes=sum(p.memory_info().rss for p in _family(process)) / 1e6,
+        memory_megabytes=instance.memory_megabytes,
     )
-
-
-def _family(process: psutil.Process) -> list[psutil.Process]:
-    return [process, *process.children(recursive=True)]
-
-
-def _cpu_seconds(process: psutil.Process) -> float:
-    return sum(sum(p.cpu_times()[:2]) for p in _family(process))
 
 
 def prepare(server: Server) -> None:
@@ -269,10 +221,10 @@ def main() -> int:
         for name, most in limit.limits(asked.bundle, pictures, asked.seconds / 4).items():
             limits.setdefault(name, []).append(most)
         for server in chosen:
-            with running(server, asked.bundle.resolve()) as (port, process):
+            with running(server, asked.bundle.resolve()) as instance:
                 for workload, requests in workloads(server.dialect, manifest, pictures).items():
                     for concurrency in asked.concurrency:
-                        sample = measure(port, process, requests, concurrency, asked.seconds)
+                        sample = measure(instance, requests, concurrency, asked.seconds)
                         samples.setdefault((server.name, workload, concurrency), []).append(sample)
                         print(f"round {number + 1}: {server.name} {workload} at {concurrency}: {sample}", flush=True)
     fastest = asyncio.run(ceiling(workloads(Bytes(), manifest, pictures)["generate"], max(asked.concurrency), 2.0))

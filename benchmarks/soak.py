@@ -23,12 +23,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import psutil
-
 from benchmarks.dialects import Bytes
 from benchmarks.faults.mutations import mutated
 from benchmarks.load import Outcome, Request, flood, press
-from benchmarks.serving import ROOT, on_a_core_of_its_own, portrait, running, servers, workloads
+from benchmarks.processes import ROOT, Instance
+from benchmarks.serving import on_a_core_of_its_own, portrait, running, servers, workloads
 
 _SHARE = 0.7
 _PEAK_SECONDS = 10.0
@@ -141,21 +140,22 @@ def soak(bundle: Path, minutes: int, share: float, seconds: float) -> tuple[floa
     # A client that takes a connection out of its pool just when the server gives it up is no fault of the server's.
     environment = facet.environment | {"FACET_KEEP_ALIVE": str(2 * seconds)}
     server = dataclasses.replace(facet, environment=environment)
-    with on_a_core_of_its_own() as others, running(server, bundle, others) as (port, process):
-        peak = sum(asyncio.run(press(port, requests, 32, _PEAK_SECONDS, 5.0)).statuses.values()) / _PEAK_SECONDS
+    with on_a_core_of_its_own() as others, running(server, bundle, others) as instance:
+        most = asyncio.run(press(instance.port, requests, 32, _PEAK_SECONDS, 5.0))
+        peak = most.statuses.total() / _PEAK_SECONDS
         for number in range(minutes):
-            outcome = asyncio.run(minute(port, requests, share * peak, seconds, number))
+            outcome = asyncio.run(minute(instance.port, requests, share * peak, seconds, number))
             time.sleep(_SETTLING_SECONDS)
-            found.append(_sample(process, outcome))
+            found.append(_sample(instance, outcome))
             print(f"minute {number + 1}: {found[-1]}", flush=True)
     return peak, found
 
 
-def _sample(process: psutil.Process, outcome: Outcome) -> Minute:
+def _sample(instance: Instance, outcome: Outcome) -> Minute:
     return Minute(
-        memory_megabytes=process.memory_info().rss / 1e6,
-        descriptors=process.num_fds(),
-        threads=process.num_threads(),
+        memory_megabytes=instance.memory_megabytes,
+        descriptors=instance.process.num_fds(),
+        threads=instance.process.num_threads(),
         p50=outcome.percentile(50),
         p99=outcome.percentile(99),
         statuses=dict(sorted(outcome.statuses.items())),

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from export.writer import LARGEST_BUCKET, replacing
 from service.batcher import buckets
-from service.bundle import Bundle, Tensor
-from service.inference_protocol import KINDS, Graph
+from service.bundle import GRAPH_KINDS, Bundle, Tensor
+from service.inference_protocol import Graph
 
 _VERSION = "1"  # Triton wants whole numbers; the bundle's own version is among the parameters
 _TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
@@ -26,7 +26,7 @@ def write_repository(
 ) -> list[Path]:
     """Put both graphs into `repository`, each in the place of a former one of its name; returns their directories."""
     written = []
-    for kind in KINDS:
+    for kind in GRAPH_KINDS:
         graph = Graph.of(bundle.manifest, kind)
         directory = repository / graph.name
         with replacing(directory) as temporary:

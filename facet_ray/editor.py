@@ -9,7 +9,7 @@ import numpy as np
 
 from service import bundle as bundles
 from service import golden, images, photo, vectors
-from service.bundle import Manifest
+from service.bundle import GraphKind, Manifest
 from service.credentials import Agent, Credentials
 from service.faces import FaceFinder, FramedFace
 from service.images import ImageError, OutputFormat
@@ -99,7 +99,7 @@ class Editor:
         both = {"latent": np.concatenate([latent, latent]), "attributes": np.concatenate([shown, after])}
         return list(zip(*np.split(self._run("decoder", both)["image"], 2), strict=True))
 
-    def _run(self, graph: Literal["encoder", "decoder"], inputs: Arrays) -> Arrays:
+    def _run(self, graph: GraphKind, inputs: Arrays) -> Arrays:
         """Any number of rows, in batches."""
         run, size = getattr(self._runtime, graph), self._settings.max_batch or self._runtime.max_batch
         count = len(next(iter(inputs.values())))

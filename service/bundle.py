@@ -11,13 +11,15 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
-GRAPHS = ("encoder.onnx", "decoder.onnx")
+GraphKind = Literal["encoder", "decoder"]
+GRAPH_KINDS: tuple[GraphKind, ...] = get_args(GraphKind)
+GRAPHS = tuple(f"{kind}.onnx" for kind in GRAPH_KINDS)
 REQUIRED_FILES = (*GRAPHS, "MODEL_CARD.md", "samples.png")
 
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]

@@ -14,13 +14,14 @@ import numpy as np
 from service import vectors
 from service.access import Access
 from service.batcher import QueueFullError
+from service.bundle import GraphKind
 from service.calls import Call
 from service.credentials import Agent, Credentials
 from service.faces import FaceFinder
 from service.latents import LatentCache
 from service.limits import Bodies
 from service.metrics import Metrics
-from service.models import Graph, Model, Models
+from service.models import Model, Models
 from service.photographs import Photograph, Shelf
 from service.problems import Problem
 from service.provenance import Origin, SourceType
@@ -30,7 +31,7 @@ Result = TypeVar("Result")
 # Bytes of pixels. A 64 x 64 face takes 0.05 ms to encode as PNG, and handing it to a thread and back another 0.1.
 _SMALL = 3 * 64 * 64
 # The graph without which a path's work cannot be done. An edit may come with a latent and do without the encoder.
-NEEDED: dict[str, Graph] = {
+NEEDED: dict[str, GraphKind] = {
     "/v1/encode": "encoder",
     "/v1/generate": "decoder",
     "/v1/edit": "decoder",
@@ -90,7 +91,7 @@ class Service:
             return work(*arguments)
         return await self.in_codec_thread(work, *arguments)
 
-    def work(self, call: Call, name: str | None, graph: Graph = "decoder", images: int = 1) -> Work:
+    def work(self, call: Call, name: str | None, graph: GraphKind = "decoder", images: int = 1) -> Work:
         """Take hold of the model of that name until the request is over, which is to end in that graph with so many
         images, as far as it says by now.
 

@@ -15,13 +15,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from service.bundle import Manifest, Tensor
+from service.bundle import GraphKind, Manifest, Tensor
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 WITHHELD = "withheld_attributes"  # of a model's parameters: sensitive ones that this server does not tell or take
 Arrays = dict[str, np.ndarray]
-Kind = Literal["encoder", "decoder"]
-KINDS: tuple[Kind, ...] = ("encoder", "decoder")
 
 _DATATYPES = {"uint8": "UINT8", "float32": "FP32"}
 _DTYPES = {"UINT8": np.dtype("u1"), "FP32": np.dtype("<f4")}
@@ -41,12 +39,12 @@ class Graph:
 
     bundle: str
     version: str
-    kind: Kind
+    kind: GraphKind
     inputs: list[Tensor]
     outputs: list[Tensor]
 
     @classmethod
-    def of(cls, manifest: Manifest, kind: Kind) -> Graph:
+    def of(cls, manifest: Manifest, kind: GraphKind) -> Graph:
         entry = manifest.files[f"{kind}.onnx"]
         return cls(manifest.name, manifest.version, kind, entry.inputs, entry.outputs)
 

@@ -15,8 +15,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import inference_protocol as protocol
+from service.bundle import GRAPH_KINDS
 from service.context import Service, Work
-from service.inference_protocol import HEADER_LENGTH, KINDS, WITHHELD, Arrays, Graph, ProtocolError
+from service.inference_protocol import HEADER_LENGTH, WITHHELD, Arrays, Graph, ProtocolError
 from service.openapi import PROTOCOL, protocol_errors
 from service.problems import MEDIA_TYPE as PROBLEM_TYPE
 from service.problems import Problem, shown
@@ -38,10 +39,10 @@ async def _graph(request: Request, service: Shared, call: Current, name: Annotat
     """The graph of that name in the bundle's loaded version. Raises Problem 401, 403 or 404."""
     service.access.check(request, call, "use")
     for model in service.models.all():
-        for kind in KINDS:
+        for kind in GRAPH_KINDS:
             if name == f"{model.manifest.name}-{kind}":
                 return Graph.of(model.manifest, kind)
-    names = [f"{model.manifest.name}-{kind}" for model in service.models.all() for kind in KINDS]
+    names = [f"{model.manifest.name}-{kind}" for model in service.models.all() for kind in GRAPH_KINDS]
     raise Problem(404, f"model {name[:80]!r}: no such model; there are {', '.join(names)}")
 
 

@@ -13,14 +13,14 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from service import bundle as bundles
 from service import golden
 from service.batcher import Batch, Batcher, BatcherError, Places, QueueFullError, RequestTooLargeError, buckets
-from service.bundle import Bundle, BundleError, Manifest
+from service.bundle import Bundle, BundleError, GraphKind, Manifest
 from service.calls import Call
 from service.memory import Frugal
 from service.metrics import Metrics
@@ -30,7 +30,6 @@ from service.sensitivity import Withheld
 from service.settings import Settings
 from service.vectors import Sampler
 
-Graph = Literal["encoder", "decoder"]
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 _PROBE_SECONDS = 5.0
@@ -90,7 +89,7 @@ class Model:
         self.encoder_identity = f"{bundle.identity} {graph.sha256} {bundle.manifest.frame.model_dump_json()}"
         self.closed = False
         self._probing = False
-        self.at_work: Counter[Graph] = Counter()
+        self.at_work: Counter[GraphKind] = Counter()
         self._users = 0
         self._unused = asyncio.Event()
         self._unused.set()
@@ -130,10 +129,10 @@ class Model:
             finally:
                 self._probing = False
 
-    def batcher(self, graph: Graph) -> Batcher:
+    def batcher(self, graph: GraphKind) -> Batcher:
         return self.encoder if graph == "encoder" else self.decoder
 
-    def refusal(self, graph: Graph, images: int = 1) -> float | None:
+    def refusal(self, graph: GraphKind, images: int = 1) -> float | None:
         """Seconds until there should be room for a request that is to end in that graph with so many images, if there
         is none now.
 
@@ -144,7 +143,7 @@ class Model:
         return batcher.seconds_for(coming) if full else batcher.refusal()
 
     @contextmanager
-    def in_use(self, graph: Graph = "decoder", images: int = 1) -> Iterator[Model]:
+    def in_use(self, graph: GraphKind = "decoder", images: int = 1) -> Iterator[Model]:
         """Keep the model open for a request that is to end in that graph with so many images: what began on a model
         ends on it, also when another has taken its place.
         """
@@ -283,7 +282,7 @@ class Models:
             raise unknown_model(name, list(self._models))
         return model
 
-    def refusal(self, graph: Graph, any_model: bool) -> float | None:
+    def refusal(self, graph: GraphKind, any_model: bool) -> float | None:
         """Seconds until the default model, or any, should have room for one more request; None where there is now."""
         models = self._models.values() if any_model else filter(None, [self._models.get(self._settings.default_model)])
         waits = [model.refusal(graph) for model in models]

@@ -8,8 +8,8 @@ import weakref
 from typing import Any
 
 from service import inference_protocol as protocol
-from service.bundle import Bundle, BundleError
-from service.inference_protocol import HEADER_LENGTH, WITHHELD, Arrays, Graph, Kind, ProtocolError
+from service.bundle import GRAPH_KINDS, Bundle, BundleError, GraphKind
+from service.inference_protocol import HEADER_LENGTH, WITHHELD, Arrays, Graph, ProtocolError
 from service.runtime import RuntimeUnavailableError
 from service.settings import REMOTE, Settings
 
@@ -52,8 +52,8 @@ class V2Runtime:
         self._client = self._httpx.Client(transport=transport, limits=limits, trust_env=False)
         weakref.finalize(self, self._client.close)
         self._away_until = 0.0
-        self._graphs: dict[Kind, Graph] = {}
-        for kind in protocol.KINDS:
+        self._graphs: dict[GraphKind, Graph] = {}
+        for kind in GRAPH_KINDS:
             graph = self._graphs[kind] = Graph.of(bundle.manifest, kind)
             self._check(bundle, graph)
 

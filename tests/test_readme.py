@@ -5,19 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
-import sys
-import time
 import tomllib
-import urllib.error
-import urllib.request
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
-ROOT = Path(__file__).parent.parent
+from benchmarks.processes import ROOT, Instance
+
 README = (ROOT / "README.md").read_text()
 SHIPPED = "http://127.0.0.1:8000"
 
@@ -25,27 +20,9 @@ SHIPPED = "http://127.0.0.1:8000"
 @pytest.fixture(scope="module")
 def server():
     """The service as `make serve` starts it, on a free port, with the bundle of the repository."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {**os.environ, "FACET_PORT": str(port)}
-    process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=environment)
-    try:
-        while not _ready(port):
-            assert process.poll() is None
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        assert process.wait() == 0  # SIGTERM is a clean exit
-
-
-def _ready(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as response:
-            return response.status == 200
-    except (urllib.error.URLError, ConnectionError):
-        return False
+    with Instance(os.environ) as service:
+        yield service.url
+        assert service.stop() == 0  # SIGTERM is a clean exit
 
 
 def test_the_curl_calls_work_as_printed(server, tmp_path):

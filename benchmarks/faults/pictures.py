@@ -22,7 +22,8 @@ import httpx
 import psutil
 
 from benchmarks.faults.mutations import mutated, sound
-from benchmarks.serving import ROOT, running, servers
+from benchmarks.processes import ROOT
+from benchmarks.serving import running, servers
 from service.settings import Settings
 
 _AT_ONCE = 4
@@ -136,8 +137,8 @@ def main() -> int:
     arguments.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     asked = arguments.parse_args()
     settings = Settings()
-    with running(servers()["facet"], asked.bundle.resolve()) as (port, process):
-        found = asyncio.run(attack(f"http://127.0.0.1:{port}", mutated(asked.seed, asked.count), process))
+    with running(servers()["facet"], asked.bundle.resolve()) as instance:
+        found = asyncio.run(attack(instance.url, mutated(asked.seed, asked.count), instance.process))
     text = report(found, asked.seed, settings)
     print(text, *found.wrong, sep="\n")
     facts = {

@@ -12,7 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.serving import ROOT, running, servers
+from benchmarks.processes import ROOT
+from benchmarks.serving import running, servers
 
 ADDRESS_VARIABLE = "FACET_SCHEMA_ADDRESS"  # the hooks are loaded by schemathesis, which passes nothing on
 
@@ -54,8 +55,8 @@ def main() -> int:
     if asked.url:
         done = attack(asked.url.rstrip("/"), asked.examples, asked.seed)
     else:
-        with running(servers()["facet"], asked.bundle.resolve()) as (port, _):
-            done = attack(f"http://127.0.0.1:{port}", asked.examples, asked.seed)
+        with running(servers()["facet"], asked.bundle.resolve()) as instance:
+            done = attack(instance.url, asked.examples, asked.seed)
     print(done.stdout)
     return done.returncode
 

@@ -140,3 +140,14 @@ def test_a_replay_counts_broken_connections():
             return await replay(listening.sockets[0].getsockname()[1], [REQUEST], [0.0, 0.01])
 
     assert [answer.status for answer in asyncio.run(story())] == [0, 0]
+
+
+def test_a_request_can_be_taken_apart():
+    path, headers, body = Request.post("/v1/edit?a=b", "image/jpeg", b"x\r\n\r\ny", {"Accept": "image/png"}).parts()
+    assert (path, body) == ("/v1/edit?a=b", b"x\r\n\r\ny")
+    assert headers == {
+        "Host": "localhost",
+        "Content-Type": "image/jpeg",
+        "Content-Length": "6",
+        "Accept": "image/png",
+    }

@@ -9,6 +9,7 @@ import signal
 import pytest
 
 from benchmarks import replicas
+from benchmarks.serving import requests_of
 from service.settings import Settings
 from tests.deploy.conftest import ROOT
 
@@ -34,7 +35,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[replicas.Disruptio
     pytest.importorskip("onnxruntime")
     bundles = tmp_path_factory.mktemp("bundles")
     shutil.copytree(ROOT / "bundles" / "celeba64", bundles / "celeba64")
-    return replicas.disrupt(bundles, replicas.requests_of(bundles / "celeba64"))
+    return replicas.disrupt(bundles, requests_of(bundles / "celeba64"))
 
 
 @needs_nginx

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
+from benchmarks.processes import free_port
 from service import provenance
 from tests.facet_ray.conftest import ROOT, painted
 
@@ -22,9 +22,7 @@ def client(cluster: Any) -> Iterator[httpx.Client]:
     """A client of two replicas behind the proxy."""
     from facet_ray.serve import Options, application
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     # The settings of the replicas are those of their environment.
     variables = {"FACET_BUNDLES": str(ROOT / "bundles"), "FACET_WEIGHTS": "none", "FACET_MAX_BATCH": "8"}
     app = application(Options(replicas=2, cpus=0.5, variables=variables))

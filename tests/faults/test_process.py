@@ -7,15 +7,19 @@ import shutil
 import socket
 import threading
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.faults.conftest import BUNDLES, NAME, PATIENCE, Service, free_port, serving, until
+from benchmarks.processes import free_port
+from tests.faults.conftest import BUNDLES, NAME, Service, serving
 from tests.service import fakes
+from tests.service.fakes import PATIENCE
 
 LARGE = fakes.encoded(fakes.Image.effect_noise((1300, 1300), 80), "PNG")  # forms above 1 MB go through a file
+until = partial(fakes.until, seconds=6 * PATIENCE)  # a machine that is busy takes its time
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 
 
@@ -46,9 +50,9 @@ class Load:
         assert not any(thread.is_alive() for thread in self.threads), "a client hangs"
 
 
-def test_killed_under_load_nobody_hangs_and_a_restart_serves(tmp_path: Path):
+def test_killed_under_load_nobody_hangs_and_a_restart_serves():
     port = free_port()
-    with serving(tmp_path, port) as service:
+    with serving(port) as service:
         load = Load(service)
         until(lambda: len(load.statuses) > 20)
         service.process.kill()
@@ -58,7 +62,7 @@ def test_killed_under_load_nobody_hangs_and_a_restart_serves(tmp_path: Path):
     assert set(load.statuses) == {200}
     assert len(load.errors) == len(load.threads)
     assert all(isinstance(exc, httpx.TransportError) for exc in load.errors)
-    with serving(tmp_path, port) as service, service.client as client:
+    with serving(port) as service, service.client as client:
         assert client.post("/v1/generate", json={"seed": 1}).status_code == 200
 
 
@@ -67,10 +71,10 @@ def small_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
 
-def test_a_full_disk_refuses_large_forms_and_nothing_else(tmp_path: Path):
+def test_a_full_disk_refuses_large_forms_and_nothing_else():
     assert len(LARGE) > 1_000_000
     asked = {"data": {"attributes": '{"Smiling": 1}', "framed": "true"}}
-    with serving(tmp_path, before=small_files) as service, service.client as client:
+    with serving(before=small_files) as service, service.client as client:
         refused = client.post("/v1/edit", files={"image": LARGE}, **asked)
         assert "room" in fakes.problem(refused, 503)["detail"]
         assert refused.headers["retry-after"]
@@ -94,7 +98,7 @@ def test_bundles_are_never_written_and_a_damaged_one_changes_nothing(tmp_path: P
         path.chmod(0o555 if path.is_dir() else 0o444)  # root may write all the same, so that is looked at below
     before = files(bundles)
     admin = {"Authorization": "Bearer secret"}
-    with serving(tmp_path, bundles=bundles, FACET_ADMIN_TOKEN="secret") as service, service.client as client:
+    with serving(bundles=bundles, FACET_ADMIN_TOKEN="secret") as service, service.client as client:
         face = client.post("/v1/generate", json={"seed": 3}).content
         assert client.post(f"/v1/models/{NAME}:reload", headers=admin).status_code == 200
         assert files(bundles) == before
@@ -128,7 +132,7 @@ def test_clocks_that_jump_change_nothing(tmp_path: Path):
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # that clock never jumps
     }
-    with serving(tmp_path, **faked, FACET_REQUEST_TIMEOUT="20", FACET_WATCH_SECONDS="0.2") as service:
+    with serving(**faked, FACET_REQUEST_TIMEOUT="20", FACET_WATCH_SECONDS="0.2") as service:
         load = Load(service, clients=2)
         for jump in ("+400d", "-400d", "+20y", "+0"):
             done = len(load.statuses)
@@ -143,8 +147,8 @@ def test_clocks_that_jump_change_nothing(tmp_path: Path):
             text = client.get("/metrics").text
         waits = [line for line in text.splitlines() if line.startswith("facet_request_duration_seconds_sum")]
         assert all(0 <= float(line.rpartition(" ")[2]) < 10_000 for line in waits)
-        assert "Traceback" not in service.log.read_text()
-        dates = {line.split('"time": "')[1][:4] for line in service.log.read_text().splitlines() if '"time"' in line}
+        assert "Traceback" not in service.log
+        dates = {line.split('"time": "')[1][:4] for line in service.log.splitlines() if '"time"' in line}
         assert len(dates) > 1  # it did jump
 
 
@@ -152,11 +156,10 @@ def few_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
 
 
-def test_more_idle_clients_than_descriptors_are_outlasted(tmp_path: Path):
-    with serving(tmp_path, before=few_descriptors, FACET_CLIENT_TIMEOUT="2") as service, ExitStack() as idle:
-        port = int(service.url.rpartition(":")[2])
+def test_more_idle_clients_than_descriptors_are_outlasted():
+    with serving(before=few_descriptors, FACET_CLIENT_TIMEOUT="2") as service, ExitStack() as idle:
         for _ in range(150):  # those that find no descriptor wait in the kernel's queue
-            client = idle.enter_context(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE))
+            client = idle.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE))
             client.sendall(b"GET / HTTP/1.1\r\n")
         until(service.ready)
         with service.client as client:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import threading
 import time
 import warnings
@@ -183,9 +184,14 @@ def listening(app: FastAPI, **options: Any) -> Iterator[str]:
         thread.join(PATIENCE)
 
 
-def until(condition: Callable[[], bool]) -> None:
+def environment(**variables: str) -> dict[str, str]:
+    """The environment of a process, with no settings but `variables`."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("FACET_")} | variables
+
+
+def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Wait for it."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)

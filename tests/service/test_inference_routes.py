@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from service import inference_protocol as protocol
+from service.bundle import GraphKind
 from service.inference_protocol import HEADER_LENGTH, Graph
 from service.settings import Settings
 from service.version import VERSION
@@ -40,7 +41,7 @@ def post(
     return client.post(f"{path}/infer", content=body, headers={HEADER_LENGTH: str(length)} | headers)
 
 
-def outputs(client: TestClient, response: httpx.Response, kind: protocol.Kind) -> protocol.Arrays:
+def outputs(client: TestClient, response: httpx.Response, kind: GraphKind) -> protocol.Arrays:
     assert response.status_code == 200, response.text
     text, binary = protocol.split(response.content, response.headers.get(HEADER_LENGTH))
     tensors = Graph.of(fakes.model_of(client).manifest, kind).outputs

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,19 +13,18 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
+from benchmarks.processes import FACET, ROOT, Instance, free_port
 from service import __main__ as command
 from tests.service import fakes
-
-ROOT = Path(__file__).parents[2]
 
 
 def serve(path: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
     """`python -m service` in its own process; `path` comes before installed packages."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("FACET_")} | variables
+    environment = fakes.environment(**variables)
     if path:
         environment["PYTHONPATH"] = str(path)
     return subprocess.run(
-        [sys.executable, "-m", "service"],
+        FACET,
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 
@@ -190,7 +188,7 @@ def test_a_stop_while_models_load_is_a_clean_exit(tmp_path: Path, bundle_directo
         "FACET_DEFAULT_MODEL": "tiny",
         "FACET_WEIGHTS": str(tmp_path / "none"),
     }
-    process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=os.environ | variables)
+    process = subprocess.Popen(FACET, cwd=ROOT, env=os.environ | variables)
     try:
         writer = open_when_read(manifest, process)
         process.send_signal(signal.SIGTERM)
@@ -214,31 +212,9 @@ def open_when_read(pipe: Path, process: subprocess.Popen) -> int:
 def test_administration_has_a_port_of_its_own_and_sigterm_ends_both():
     """The command itself, with the bundle of the repository."""
     pytest.importorskip("onnxruntime")
-    ports = free_ports(2)
-    variables = {"FACET_PORT": str(ports[0]), "FACET_ADMIN_PORT": str(ports[1]), "FACET_MAX_BATCH": "1"}
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("FACET_")} | variables
-    process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=environment)
-    try:
-        asked = httpx.Client(transport=httpx.HTTPTransport(retries=0), timeout=fakes.PATIENCE)
-        while True:
-            assert process.poll() is None
-            try:
-                status = asked.get(f"http://127.0.0.1:{ports[0]}/readyz").status_code
-            except httpx.TransportError:
-                status = 0
-            if status == 200:
-                break
-            time.sleep(0.1)
-        assert [asked.get(f"http://127.0.0.1:{port}/metrics").status_code for port in ports] == [404, 200]
-        asked.close()
-    finally:
-        process.terminate()
-        assert process.wait(fakes.PATIENCE) == 0
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
+    admin = free_port()
+    environment = fakes.environment(FACET_ADMIN_PORT=str(admin), FACET_MAX_BATCH="1")
+    with Instance(environment) as service, httpx.Client(timeout=fakes.PATIENCE) as client:
+        ports = (service.port, admin)
+        assert [client.get(f"http://127.0.0.1:{port}/metrics").status_code for port in ports] == [404, 200]
+        assert service.stop() == 0

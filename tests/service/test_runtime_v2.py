@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from benchmarks.serving import free_port
+from benchmarks.processes import FACET, ROOT, Instance
 from service import bundle as bundles
 from service import inference_protocol as protocol
 from service import runtime_v2, runtimes
@@ -27,7 +25,6 @@ from service.settings import Settings
 from tests.service import fakes
 from tests.service.fakes import TestClient
 
-ROOT = Path(__file__).parents[2]
 URL = "http://triton.test:8000/below"
 
 
@@ -40,7 +37,7 @@ class Server:
     """Answers as a server of the protocol would, with the fake runtime; each answer may be replaced."""
 
     def __init__(self, bundle: Bundle) -> None:
-        self.graphs = {f"tiny-{kind}": Graph.of(bundle.manifest, kind) for kind in protocol.KINDS}
+        self.graphs = {f"tiny-{kind}": Graph.of(bundle.manifest, kind) for kind in bundles.GRAPH_KINDS}
         self.runtime = FakeRuntime(bundle.manifest)
         self.binary = True
         self.infer: Callable[[httpx.Request], httpx.Response] = self.compute
@@ -265,9 +262,9 @@ def test_a_server_that_leaves_fails_requests_and_not_the_service(settings: Setti
 
 
 def test_nobody_there_is_one_line_and_status_2():
-    environment = os.environ | {"FACET_RUNTIME": "v2:http://127.0.0.1:9", "FACET_WEIGHTS": "none"}
+    environment = fakes.environment(FACET_RUNTIME="v2:http://127.0.0.1:9", FACET_WEIGHTS="none")
     done = subprocess.run(
-        [sys.executable, "-m", "service"],
+        FACET,
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 2
@@ -286,15 +283,11 @@ def test_the_shipped_bundle_runs_on_a_real_process_as_it_does_here(tmp_path: Pat
     (tmp_path / "bundles").mkdir()
     (tmp_path / "bundles" / "celeba64").symlink_to(ROOT / "bundles" / "celeba64")
     settings = Settings(bundles=tmp_path / "bundles", weights=tmp_path, max_batch=8, workers=1, codec_threads=2)
-    port = free_port()
-    variables = {"BUNDLES": settings.bundles, "WEIGHTS": tmp_path, "MAX_BATCH": 8, "PORT": port}
-    variables["SENSITIVE_ATTRIBUTES"] = "true"  # of which such a server must know
-    environment = os.environ | {f"FACET_{name}": str(value) for name, value in variables.items()}
-    process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=environment)
-    try:
-        url = f"http://127.0.0.1:{port}"
-        fakes.until(lambda: process.poll() is not None or _ready(url))
-        remote = settings.model_copy(update={"runtime": f"v2:{url}"})
+    # Such a server must know of sensitive attributes.
+    variables = {"BUNDLES": settings.bundles, "WEIGHTS": tmp_path, "MAX_BATCH": 8, "SENSITIVE_ATTRIBUTES": True}
+    environment = fakes.environment(**{f"FACET_{name}": str(value) for name, value in variables.items()})
+    with Instance(environment, path="/v2/health/ready") as server:
+        remote = settings.model_copy(update={"runtime": f"v2:{server.url}"})
         with TestClient(create_app(remote, registry=fakes.CollectorRegistry())) as front:
             bundle = front.app.state.service.models.get("celeba64").bundle
             here = runtimes.open_runtime(bundle, settings)
@@ -308,10 +301,8 @@ def test_the_shipped_bundle_runs_on_a_real_process_as_it_does_here(tmp_path: Pat
             told = {"latent": ours["mean"], "attributes": ours["attribute_estimates"]}
             drawn = [each.decoder(told)["image"].astype(int) for each in (here, there)]
             assert np.abs(drawn[0] - drawn[1]).max() <= 1
-        _run_the_documented_call(f"127.0.0.1:{port}")
-    finally:
-        process.terminate()
-        assert process.wait(fakes.PATIENCE) == 0
+        _run_the_documented_call(f"127.0.0.1:{server.port}")
+        assert server.stop() == 0
 
 
 def _run_the_documented_call(address: str) -> None:
@@ -322,10 +313,3 @@ def _run_the_documented_call(address: str) -> None:
     names: dict[str, np.ndarray] = {}
     exec(example.replace("127.0.0.1:8000", address), names)
     assert names["face"].shape == (64, 64, 3)
-
-
-def _ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/v2/health/ready", trust_env=False).status_code == 200
-    except httpx.TransportError:
-        return False

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -19,12 +17,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.processes import Instance
 from service import keys, studio
 from service.settings import Settings
 from tests.service import fakes
 from tests.service.fakes import TestClient
 
-ROOT = Path(__file__).parents[2]
 CHROMIUM = Path("/usr/bin/chromium")
 # A camera that shows a test picture; the rest keeps the browser from talking to anybody.
 ARGUMENTS = [
@@ -126,30 +124,15 @@ def test_every_element_that_the_scripts_look_up_is_on_the_page():
 # ---- in a browser
 
 
-@contextmanager
-def serving(**variables: str) -> Iterator[str]:
-    """The service with the bundle of the repository, on a free port; gives its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("FACET_")}
-    environment |= {"FACET_PORT": str(port), "FACET_LOG_LEVEL": "warning", **variables}
-    process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=environment)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        while not _ready(address):
-            assert process.poll() is None
-            time.sleep(0.1)
-        yield address
-    finally:
-        process.terminate()
-        process.wait()
+def serving(**variables: str) -> Instance:
+    """The service with the bundle of the repository, to be used in a `with`."""
+    return Instance(fakes.environment(FACET_LOG_LEVEL="warning", **variables))
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with serving(FACET_SENSITIVE_ATTRIBUTES="true") as address:
-        yield address
+    with serving(FACET_SENSITIVE_ATTRIBUTES="true") as service:
+        yield service.url
 
 
 @pytest.fixture(scope="module")
@@ -157,15 +140,8 @@ def strict_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[st
     """A service that asks for a key and has no sensitive attributes; its address and a key."""
     path = tmp_path_factory.mktemp("keys") / "keys.json"
     token = keys.new(path, name="studio", scopes=["use"])
-    with serving(FACET_KEYS_FILE=str(path)) as address:
-        yield address, token
-
-
-def _ready(address: str) -> bool:
-    try:
-        return httpx.get(f"{address}/readyz").status_code == 200
-    except httpx.TransportError:
-        return False
+    with serving(FACET_KEYS_FILE=str(path)) as service:
+        yield service.url, token
 
 
 @pytest.fixture(scope="module")
