@@ -81,7 +81,7 @@ def write_bundle(path: Path, directory: Path, version: str, description: str, we
             ),
             evaluation={},
         )
-        _seal(temporary, manifest, with_samples=True)
+        seal(temporary, manifest, with_samples=True)
     return bundles.load(directory)
 
 
@@ -93,7 +93,7 @@ def attach_evaluation(directory: Path, report: dict) -> bundles.Bundle:
     with replacing(directory) as temporary:
         for name in bundle.manifest.files:
             shutil.copy2(bundle.path(name), temporary / name)
-        _seal(temporary, bundle.manifest.model_copy(update={"evaluation": report}), with_samples=False)
+        seal(temporary, bundle.manifest.model_copy(update={"evaluation": report}), with_samples=False)
     return bundles.load(directory)
 
 
@@ -138,7 +138,7 @@ def _export_graphs(model, directory: Path, size: int, latent_size: int, attribut
     return parities
 
 
-def _seal(directory: Path, manifest: Manifest, with_samples: bool) -> None:
+def seal(directory: Path, manifest: Manifest, with_samples: bool) -> None:
     """Write the card, the samples and the manifest with the files' real hashes, then verify all as the service does."""
     if with_samples:
         draft = bundles.Bundle(directory, manifest)
