@@ -1,4 +1,4 @@
-"""python -m export {bundle,attach,triton}"""
+"""python -m export {bundle,attach,half,triton}"""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from export import triton as repositories
+from export.half import FACES, write_half
 from export.parity import ParityError
 from export.writer import LARGEST_BUCKET, ExportError, attach_evaluation, write_bundle
 from service import bundle as bundles
@@ -36,6 +37,15 @@ def attach(arguments: argparse.Namespace) -> None:
     except (OSError, ValueError) as exc:
         raise ExportError(f"{arguments.evaluation}: is not a readable report") from exc
     print(f"{arguments.bundle}: {attach_evaluation(arguments.bundle, report).identity} evaluated")
+
+
+def half(arguments: argparse.Namespace) -> None:
+    """Write a bundle again with graphs that compute in half precision, for GPUs."""
+    written = write_half(arguments.bundle, arguments.out)
+    print(f"{arguments.out}: {written.identity}")
+    for graph, parity in written.manifest.parity.items():
+        errors = ", ".join(f"{name} {error:.2g}" for name, error in parity.max_error.items())
+        print(f"{graph}: largest difference from {arguments.bundle} over {FACES} faces: {errors}")
 
 
 def triton(arguments: argparse.Namespace) -> None:
@@ -66,6 +76,10 @@ def main(words: list[str] | None = None) -> int:
     command.set_defaults(run_command=attach)
     command.add_argument("--bundle", type=Path, required=True)
     command.add_argument("--evaluation", type=Path, required=True, help="evaluation.json of that bundle")
+    command = commands.add_parser("half", help=half.__doc__)
+    command.set_defaults(run_command=half)
+    command.add_argument("--bundle", type=Path, required=True)
+    command.add_argument("--out", type=Path, required=True, help="a directory of the same name elsewhere")
     command = commands.add_parser("triton", help=triton.__doc__)
     command.set_defaults(run_command=triton)
     command.add_argument("--bundle", type=Path, required=True)

@@ -101,7 +101,10 @@ class FileEntry(_Part):
 
 
 class Parity(_Part):
-    """Largest differences between torch and ONNX Runtime, measured at export on `batches`."""
+    """Largest differences between torch and ONNX Runtime, measured at export on `batches`.
+
+    Where the graphs compute in half precision, between them and the graphs that they were made from.
+    """
 
     batches: list[int]
     tolerance: dict[str, float]

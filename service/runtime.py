@@ -10,14 +10,16 @@ from typing import Protocol
 
 import numpy as np
 
-from service import cores, memory
+from service import cores, memory, pinned
+from service.batcher import buckets
+from service.binding import BoundSession
 from service.bundle import GRAPHS, Bundle, BundleError, Manifest, graph_interfaces
-from service.memory import OutOfMemory
+from service.memory import Arrays, OutOfMemory
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
-Arrays = dict[str, np.ndarray]
+_CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
 class RuntimeUnavailableError(RuntimeError):
@@ -67,35 +69,29 @@ class OnnxRuntime:
         self._onnxruntime = require_onnxruntime()
         self.device = self.wanted_device = self._choose_device(settings.device)
         sessions = self._open(bundle, settings)
-        if self.device == "cuda" and any(s.get_providers()[0] != "CUDAExecutionProvider" for s in sessions):
+        if self.device == "cuda" and not _on_cuda(sessions):
             # onnxruntime falls back silently, also when it offers CUDA and was asked for nothing else.
             if settings.device == "cuda":
                 raise RuntimeUnavailableError("FACET_DEVICE=cuda: the session fell back to the CPU; is there a GPU?")
             log.warning("CUDA is installed and cannot be used; running on the CPU")
             self.device = "cpu"
             sessions = self._open(bundle, settings)
-        self._encoder, self._decoder = sessions
         # A CPU takes twice as long for twice the images, so padding there is work for nothing.
         self.padding = self.device == "cuda"
         self.computes_here = self.device == "cpu"
         # Nor does it gain anything beyond some images: larger batches only take more memory and come less evenly.
         self.max_batch = 64 if self.device == "cuda" else 16
         self.workers = settings.workers or (1 if self.device == "cuda" else cores.available())
+        self.graphs = dict(zip(GRAPHS, self._bind(bundle, settings, sessions), strict=True))
 
     def encoder(self, inputs: Arrays) -> Arrays:
-        return self._run(self._encoder, inputs)
+        return self.graphs["encoder.onnx"](inputs)
 
     def decoder(self, inputs: Arrays) -> Arrays:
-        return self._run(self._decoder, inputs)
-
-    @staticmethod
-    def _run(session, inputs: Arrays) -> Arrays:
-        names = [output.name for output in session.get_outputs()]
-        with memory.translated():
-            return dict(zip(names, session.run(names, inputs), strict=True))
+        return self.graphs["decoder.onnx"](inputs)
 
     def _choose_device(self, wanted: str) -> str:
-        offered = "CUDAExecutionProvider" in self._onnxruntime.get_available_providers()
+        offered = _CUDA in self._onnxruntime.get_available_providers()
         if wanted == "cuda" and not offered:
             raise RuntimeUnavailableError(
                 "FACET_DEVICE=cuda: this onnxruntime has no CUDA; install the extra `gpu` and not `cpu`"
@@ -105,22 +101,17 @@ class OnnxRuntime:
         self._onnxruntime.preload_dlls()
         return "cuda"
 
-    def _open(self, bundle: Bundle, settings: Settings) -> list:
-        return [self._session(bundle, name, settings) for name in GRAPHS]
+    def _open(self, bundle: Bundle, settings: Settings, captured: bool = False) -> list:
+        return [self._session(bundle, name, settings, captured) for name in GRAPHS]
 
-    def _session(self, bundle: Bundle, name: str, settings: Settings):
+    def _session(self, bundle: Bundle, name: str, settings: Settings, captured: bool):
         options = self._onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        providers: list = ["CPUExecutionProvider"]
+        providers: list = [_CPU]
         if self.device == "cpu":
             options.intra_op_num_threads = 1
         else:
-            # Exhaustive search would stall for seconds on each new batch size. The arena never shrinks, so it takes
-            # what is needed and no power of two of it.
-            cuda = {"cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"}
-            if settings.gpu_memory_bytes:
-                cuda["gpu_mem_limit"] = str(settings.gpu_memory_bytes)
-            providers.insert(0, ("CUDAExecutionProvider", cuda))
+            providers.insert(0, (_CUDA, _cuda_options(settings, captured)))
         try:
             session = self._onnxruntime.InferenceSession(str(bundle.path(name)), options, providers=providers)
         except Exception as exc:  # onnxruntime raises its own types, which are not public
@@ -129,6 +120,61 @@ class OnnxRuntime:
             raise BundleError(bundle.path(name), "onnxruntime cannot load this graph") from exc
         _check_interface(bundle, name, session)
         return session
+
+    def _bind(self, bundle: Bundle, settings: Settings, sessions: list) -> list[BoundSession]:
+        """On CUDA with buffers for every size of a batch, and captured where that is asked for and works."""
+        if self.device == "cpu":
+            return [BoundSession(self._onnxruntime, session) for session in sessions]
+        buffers = {
+            "sizes": buckets(settings.max_batch or self.max_batch),
+            "device": "cuda",
+            "library": pinned.runtime_library(self._onnxruntime.cuda_version),
+            "sets": self.workers,
+            "in_turns": settings.cuda_graphs,
+        }
+        if settings.cuda_graphs:
+            try:
+                return self._capture(bundle, settings, buffers)
+            except Exception as exc:  # whatever it is, the same sessions run without
+                log.warning("FACET_CUDA_GRAPHS: batches cannot be captured; running without: %s", exc)
+        try:
+            return self._with_buffers(sessions, buffers)
+        except Exception as exc:
+            if memory.is_exhaustion(exc):
+                rule = f"there is not enough memory for batches of {buffers['sizes'][-1]}; lower FACET_MAX_BATCH"
+                raise RuntimeUnavailableError(f"{bundle.directory}: {rule}") from exc
+            raise
+
+    def _capture(self, bundle: Bundle, settings: Settings, buffers: dict) -> list[BoundSession]:
+        sessions = self._open(bundle, settings, captured=True)
+        if not _on_cuda(sessions):
+            raise RuntimeError("the session fell back to the CPU")
+        return self._with_buffers(sessions, buffers | {"captured": True})
+
+    def _with_buffers(self, sessions: list, buffers: dict) -> list[BoundSession]:
+        for session in sessions:
+            session.disable_fallback()  # to the CPU, in the middle of a run and for good
+        return [BoundSession(self._onnxruntime, session, **buffers) for session in sessions]
+
+
+def _on_cuda(sessions: list) -> bool:
+    return all(session.get_providers()[0] == _CUDA for session in sessions)
+
+
+def _cuda_options(settings: Settings, captured: bool) -> dict[str, str]:
+    options = {
+        # Exhaustive search would stall for seconds on each new batch size.
+        "cudnn_conv_algo_search": "HEURISTIC",
+        # The arena never shrinks, so it takes what is needed and no power of two of it.
+        "arena_extend_strategy": "kSameAsRequested",
+        # TF32 keeps 10 bits of each factor, as half precision does, and would be on: export compared fp32.
+        "use_tf32": "0",
+    }
+    if settings.gpu_memory_bytes:
+        options["gpu_mem_limit"] = str(settings.gpu_memory_bytes)
+    if captured:
+        options["enable_cuda_graph"] = "1"
+    return options
 
 
 def _check_interface(bundle: Bundle, name: str, session) -> None:

@@ -65,6 +65,9 @@ class Settings(BaseSettings):
     gpu_memory_bytes: int = Field(
         default=0, ge=0, description="most memory that each graph may take on a CUDA device; 0: no limit"
     )
+    cuda_graphs: bool = Field(
+        default=False, description="whether batches on a CUDA device are captured once for each size and then replayed"
+    )
     codec_threads: int = Field(
         default_factory=lambda: max(2, cores.available()),
         ge=1,

@@ -39,6 +39,12 @@ def test_rounding_differently_passes_and_drawing_differently_does_not(bundle: bu
         golden.check(bundle, decode_of(bundle, off_by=20))
 
 
+def test_how_far_it_is_off_is_logged(bundle: bundles.Bundle, caplog):
+    caplog.set_level("INFO")
+    golden.check(bundle, decode_of(bundle, off_by=1))
+    assert f"{bundle.identity}: off its samples by at most 1 levels, " in caplog.text
+
+
 def test_a_sheet_of_another_size_is_refused(bundle: bundles.Bundle):
     bundle.path(golden.FILE).write_bytes(fakes.grey(100, (20, 10)))
     with pytest.raises(BundleError, match="is 20 x 10 pixels; the graphs draw 64 x 32"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import types
 from pathlib import Path
 
@@ -25,21 +26,78 @@ class Node:
         self.shape = shape or list(tensor.shape)
 
 
-def fake_onnxruntime(manifest, offered, granted, fails=False):
-    """A module like onnxruntime that offers some providers and grants others."""
+class Value:
+    """A tensor on some device."""
+
+    def __init__(self, array, device="cpu"):
+        self.array, self.device = array, device
+
+    @staticmethod
+    def ortvalue_from_shape_and_type(shape, dtype, device, device_id):
+        return Value(np.zeros(shape, dtype), f"{device}:{device_id}")
+
+    @staticmethod
+    def ortvalue_from_numpy(array):
+        return Value(array)
+
+    def update_inplace(self, source):
+        self.array[...] = source.array if isinstance(source, Value) else source
+
+
+class RunOptions(dict):
+    add_run_config_entry = dict.__setitem__
+
+
+class Binding:
+    def __init__(self):
+        self.values = {}
+
+    def bind_ortvalue_input(self, name, value):
+        self.values[name] = value
+
+    bind_ortvalue_output = bind_ortvalue_input
+
+
+def fake_onnxruntime(manifest, offered, granted, fails=False, capture="works", room=10**9):
+    """A module like onnxruntime that offers some providers and grants others. Every output is full of sevens.
+
+    Where capture does not work it "falls back", so that a session is on the CPU, or is "refused", when it first runs.
+    Tensors on a device have at most `room` values.
+    """
     opened = []
 
     class Session:
         def __init__(self, path, options, providers):
             if fails:
                 raise RuntimeError("protobuf parsing failed")
+            self.bound, self.threads, self.falls_back = [], set(), True
             self.entry = manifest.files[path.rsplit("/", 1)[-1]]
             self.options, self.asked = options, [p if isinstance(p, str) else p[0] for p in providers]
             self.provider_options = dict(p for p in providers if not isinstance(p, str))
             opened.append(self)
 
+        @property
+        def captures(self):
+            return self.provider_options.get(CUDA, {}).get("enable_cuda_graph") == "1"
+
         def get_providers(self):
-            return [p for p in self.asked if p in granted]
+            lost = {CUDA} if self.captures and capture == "falls back" else set()
+            return [p for p in self.asked if p in granted - lost]
+
+        def disable_fallback(self):
+            self.falls_back = False
+
+        def io_binding(self):
+            return Binding()
+
+        def run_with_iobinding(self, binding, options):
+            if self.captures and capture == "refused":
+                raise RuntimeError("operation not permitted when stream is capturing")
+            self.bound.append(options and options["gpu_graph_id"])
+            self.threads.add(threading.current_thread().name)
+            assert {value.device for value in binding.values.values()} == {"cuda:0"}
+            for node in self.get_outputs():
+                binding.values[node.name].array[...] = 7
 
         def get_inputs(self):
             return [Node(t) for t in self.entry.inputs]
@@ -47,7 +105,17 @@ def fake_onnxruntime(manifest, offered, granted, fails=False):
         def get_outputs(self):
             return [Node(t) for t in self.entry.outputs]
 
+    class Limited(Value):
+        @staticmethod
+        def ortvalue_from_shape_and_type(shape, dtype, device, device_id):
+            if np.prod(shape) > room:
+                raise RuntimeError("CUDA failure 2: out of memory ; GPU=0")
+            return Value.ortvalue_from_shape_and_type(shape, dtype, device, device_id)
+
     module = types.SimpleNamespace(
+        OrtValue=Limited,
+        RunOptions=RunOptions,
+        cuda_version="987.1",  # no such library is found, so memory is not page-locked
         SessionOptions=types.SimpleNamespace,
         InferenceSession=Session,
         get_available_providers=lambda: offered,
@@ -61,8 +129,8 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 @pytest.fixture
 def start(monkeypatch, bundle, manifest):
-    def start(device, offered, granted, fails=False, **settings):
-        module, opened = fake_onnxruntime(manifest, offered, granted, fails)
+    def start(device, offered, granted, fails=False, capture="works", room=10**9, **settings):
+        module, opened = fake_onnxruntime(manifest, offered, granted, fails, capture, room)
         monkeypatch.setattr(runtime, "require_onnxruntime", lambda: module)
         return runtime.OnnxRuntime(bundle, Settings(device=device, **settings)), opened
 
@@ -88,6 +156,50 @@ def test_memory_on_the_device_is_limited_where_that_is_asked_for(start, limit, t
     assert len(opened) == 2
     for session in opened:
         assert session.provider_options[CUDA].get("gpu_mem_limit") == told
+
+
+def test_cuda_computes_in_fp32_and_a_failed_run_does_not_move_to_the_cpu(start):
+    _, opened = start("cuda", [CUDA, CPU], {CUDA, CPU})
+    assert {session.provider_options[CUDA]["use_tf32"] for session in opened} == {"0"}
+    assert not any(session.falls_back for session in opened)
+
+
+def decoder_inputs(manifest, rows):
+    return {t.name: np.zeros((rows, *t.shape[1:]), t.dtype) for t in manifest.files["decoder.onnx"].inputs}
+
+
+def test_batches_on_cuda_run_in_buffers_on_the_device(start, manifest):
+    started, opened = start("cuda", [CUDA, CPU], {CUDA, CPU}, max_batch=4)
+    assert started.decoder(decoder_inputs(manifest, 4))["image"].tolist() == np.full((4, 8, 8, 3), 7).tolist()
+    assert [session.bound for session in opened] == [[], [None]]
+    assert not any(session.captures for session in opened)
+
+
+def test_each_size_of_a_batch_is_captured_where_that_is_asked_for(start, manifest):
+    started, opened = start("cuda", [CUDA, CPU], {CUDA, CPU}, max_batch=6, cuda_graphs=True)
+    serving = [session for session in opened if session.captures]
+    assert [session.bound for session in serving] == [["6", "4", "2", "1"]] * 2
+    assert not any(session.falls_back for session in serving)
+    started.decoder(decoder_inputs(manifest, 2))
+    assert serving[1].bound[-1] == "2"
+
+
+@pytest.mark.parametrize(
+    ("capture", "reason"), [("falls back", "fell back to the CPU"), ("refused", "when stream is capturing")]
+)
+def test_where_capture_does_not_work_it_runs_without(start, manifest, caplog, capture, reason):
+    started, opened = start("cuda", [CUDA, CPU], {CUDA, CPU}, capture=capture, cuda_graphs=True)
+    assert "FACET_CUDA_GRAPHS: batches cannot be captured; running without" in caplog.text
+    assert reason in caplog.text
+    started.decoder(decoder_inputs(manifest, 2))
+    running = [session for session in opened if not session.captures]
+    assert [session.bound for session in running] == [[], [None]]
+    assert threading.current_thread().name not in running[1].threads  # where another model's capture would be disturbed
+
+
+def test_buffers_that_find_no_memory_name_the_setting(start):
+    with pytest.raises(runtime.RuntimeUnavailableError, match=r"memory for batches of 32; lower FACET_MAX_BATCH"):
+        start("cuda", [CUDA, CPU], {CUDA, CPU}, room=16 * 8 * 8 * 3, max_batch=32)
 
 
 def test_auto_falls_back_to_proper_cpu_sessions(start, caplog):

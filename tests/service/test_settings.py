@@ -40,6 +40,7 @@ def test_every_setting_has_a_meaning(name: str):
         ),
         ("FACET_CORS_ORIGINS", "*", "cors_origins", {"*"}),
         ("facet_max_batch", "16", "max_batch", 16),
+        ("FACET_CUDA_GRAPHS", "true", "cuda_graphs", True),
     ],
 )
 def test_the_environment_overrides_a_default(monkeypatch, variable: str, text: str, name: str, value: object):
@@ -66,6 +67,7 @@ def test_a_variable_without_the_prefix_is_not_ours(monkeypatch):
         ("FACET_MAX_BATCH", "4096"),
         ("FACET_QUEUE_IMAGES", "0"),
         ("FACET_WORKERS", "-1"),
+        ("FACET_CUDA_GRAPHS", "maybe"),
         ("FACET_CODEC_THREADS", "0"),
         ("FACET_REQUEST_TIMEOUT", "0"),
         ("FACET_REQUEST_TIMEOUT", "nan"),
