@@ -55,7 +55,9 @@ def main() -> int:
     gc.freeze()
     rejected = app.state.service.metrics.rejected
     options = {
-        "http": connection.guarded(settings.client_timeout, lambda reason: rejected.labels(reason).inc()),
+        "http": connection.guarded(
+            settings.client_timeout, settings.max_connections, lambda reason: rejected.labels(reason).inc()
+        ),
         "ws": "none",
         "log_config": None,
         "access_log": False,
