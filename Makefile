@@ -24,7 +24,7 @@ DEV_READY := $(VENV)/.dev-$(RUNTIME)
 # Networks of others that find faces. Without them the service takes pictures that are framed already, and says so.
 FETCH_WEIGHTS = $(BIN)/python -m service.weights
 
-.PHONY: serve weights test lint format bench fuzz soak containers train clean
+.PHONY: serve weights test lint format bench fuzz soak containers compose train clean
 
 serve: $(SERVE_READY)
 	-@$(FETCH_WEIGHTS)
@@ -60,6 +60,10 @@ soak: $(DEV_READY)
 # Builds an image and tries it; OPTIONS are those of the script, such as `--target cuda`.
 containers:
 	$(PYTHON) deploy/prove_containers.py $(OPTIONS)
+
+# Brings docker-compose.yml up with the image of `make containers`, without Grafana, and down again.
+compose:
+	$(PYTHON) deploy/prove_compose.py $(OPTIONS)
 
 # From pictures to an evaluated bundle: DATA is a directory in CelebA's layout. Takes hours on a CPU; a stopped run goes on.
 train: $(DEV_READY)

@@ -73,14 +73,14 @@ class Docker:
 
     def __init__(self, client: str, host: str | None = None) -> None:
         self._client = client
-        self._environment = os.environ | {"DOCKER_BUILDKIT": "1"} | ({"DOCKER_HOST": host} if host else {})
+        self.environment = os.environ | {"DOCKER_BUILDKIT": "1"} | ({"DOCKER_HOST": host} if host else {})
 
     def __call__(self, *arguments: str, **options: Any) -> str:
-        return run(self._client, *arguments, env=self._environment, **options)
+        return run(self._client, *arguments, env=self.environment, **options)
 
-    def begin(self, *arguments: str) -> subprocess.Popen:
+    def begin(self, *arguments: str, stdout: int = subprocess.DEVNULL) -> subprocess.Popen:
         """A command that goes on by itself."""
-        return subprocess.Popen([self._client, *arguments], env=self._environment, stdout=subprocess.DEVNULL)
+        return subprocess.Popen([self._client, *arguments], env=self.environment, stdout=stdout)
 
     def inspect(self, name: str) -> dict[str, Any]:
         return json.loads(self("inspect", name))[0]
@@ -92,18 +92,19 @@ class Docker:
     def logs(self, name: str) -> str:
         """What a container has said, on either stream."""
         both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.run([self._client, "logs", name], env=self._environment, **both).stdout
+        return subprocess.run([self._client, "logs", name], env=self.environment, **both).stdout
 
 
 @contextmanager
-def engine(client: str, directory: Path) -> Iterator[Docker]:
-    """An engine of our own; its images stay in `directory`."""
+def engine(client: str, directory: Path, bridges: bool = False) -> Iterator[Docker]:
+    """An engine of our own; its images stay in `directory`. With `bridges` it changes the firewall of its network."""
     directory.mkdir(parents=True, exist_ok=True)
     host = f"unix://{directory}/docker.sock"
     options = [f"--{name}={directory / name}" for name in ("data-root", "exec-root", "pidfile")]
-    options += ["--iptables=false", "--ip6tables=false", "--bridge=none", f"--host={host}"]
+    if not bridges:
+        options += ["--iptables=false", "--ip6tables=false", "--bridge=none"]
     with (directory / "log").open("w") as log:
-        process = subprocess.Popen(["dockerd", *options], stdout=log, stderr=log)
+        process = subprocess.Popen(["dockerd", *options, f"--host={host}"], stdout=log, stderr=log)
     try:
         docker = Docker(client, host)
         wait(lambda: succeeds(lambda: docker("version")), 60, f"the engine answers; its log is {directory / 'log'}")
@@ -213,27 +214,38 @@ def use(docker: Docker, tag: str, port: int) -> None:
 
 def stop_under_load(docker: Docker, url: str) -> None:
     """A request that is under way when the stop comes is answered."""
-    body = json.dumps({"attributes": {}, "count": 64}).encode()
-    lines = ["POST /v1/generate HTTP/1.1", "Host: localhost", "Content-Type: application/json"]
-    head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode()
-    begun, address = time.monotonic(), urllib.parse.urlsplit(url)
-    with socket.create_connection((address.hostname, address.port), timeout=60) as late:
-        late.sendall(head + body[:-1])
-        time.sleep(0.2)  # so that the server has the head, and waits for the rest
-        stopping = docker.begin("stop", "--time", str(DRAIN_SECONDS), CONTAINER)
-        time.sleep(1.0)
-        late.sendall(body[-1:])
-        answer = io.BytesIO()
-        while part := late.recv(65536):
-            answer.write(part)
-    stopping.wait(timeout=DRAIN_SECONDS + 30)
-    check(answer.getvalue().startswith(b"HTTP/1.1 200"), "a request that is under way at the stop is answered")
+    begun = time.monotonic()
+    answer = answer_over_a_stop(url, lambda: docker.begin("stop", "--time", str(DRAIN_SECONDS), CONTAINER))
+    check(answer.startswith(b"HTTP/1.1 200"), "a request that is under way at the stop is answered")
     state = docker.inspect(CONTAINER)["State"]
     check(
         state["ExitCode"] == 0 and not state["OOMKilled"],
         "the drain ends with status 0",
         f"{time.monotonic() - begun:.1f} s",
     )
+
+
+def generation(count: int) -> bytes:
+    """A request for so many faces, as it goes over the wire."""
+    body = json.dumps({"attributes": {}, "count": count}).encode()
+    lines = ["POST /v1/generate HTTP/1.1", "Host: localhost", "Content-Type: application/json"]
+    return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
+
+
+def answer_over_a_stop(url: str, stop: Callable[[], subprocess.Popen]) -> bytes:
+    """What a client gets that sends the end of its request a second after `stop` began; returns when that has ended."""
+    address, whole = urllib.parse.urlsplit(url), generation(64)
+    with socket.create_connection((address.hostname, address.port), timeout=60) as late:
+        late.sendall(whole[:-1])
+        time.sleep(0.2)  # so that the server has the head, and waits for the rest
+        stopping = stop()
+        time.sleep(1.0)
+        late.sendall(whole[-1:])
+        answer = io.BytesIO()
+        while part := late.recv(65536):
+            answer.write(part)
+    stopping.wait(timeout=DRAIN_SECONDS + 30)
+    return answer.getvalue()
 
 
 def stop(docker: Docker, what: str) -> None:

@@ -56,7 +56,10 @@ def main() -> int:
     rejected = app.state.service.metrics.rejected
     options = {
         "http": connection.guarded(
-            settings.client_timeout, lambda reason: rejected.labels(reason).inc(), app.state.door
+            settings.client_timeout,
+            settings.max_connections,
+            lambda reason: rejected.labels(reason).inc(),
+            app.state.door,
         ),
         "ws": "none",
         "log_config": None,

@@ -1,7 +1,7 @@
 """What a client may do to its connection: send a request's head in time and of some size, and read what it asked for.
 
-The server itself waits without end for the rest of a head, for a body that nobody reads any more, and for a reader of
-an answer that it has buffered; and it keeps heads of any length.
+And how many connections there are. The server itself takes any number, waits without end for the rest of a head, for a
+body that nobody reads any more, and for a reader of an answer that it has buffered; and it keeps heads of any length.
 """
 
 from __future__ import annotations
@@ -35,24 +35,33 @@ log = logging.getLogger(__name__)
 
 
 def guarded(
-    patience: float, refused: Callable[[str], None], door: Door | None = None
+    patience: float, most: int, refused: Callable[[str], None], door: Door | None = None
 ) -> Callable[..., GuardedProtocol]:
-    """Connections for uvicorn's `http` that bear with their clients for `patience` seconds.
+    """Connections for uvicorn's `http` that bear with their clients for `patience` seconds, at most `most` to a server.
 
-    `refused` is told why each that is given up is: slow_client, head_too_large or malformed. At the `door` requests are
-    refused that there is no room for.
+    `refused` is told why each that is given up is: connections_full, slow_client, head_too_large or malformed. At the
+    `door` requests are refused that there is no room for.
     """
-    return functools.partial(GuardedProtocol, patience=patience, refused=refused, door=door)
+    return functools.partial(GuardedProtocol, patience=patience, most=most, refused=refused, door=door)
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with limits. A head that is late gets 408, one that is too large 431, both as problems."""
+    """uvicorn's protocol with limits.
+
+    A connection too many gets 503, a head that is late 408, and one that is too large 431, all as problems.
+    """
 
     def __init__(
-        self, *args: Any, patience: float, refused: Callable[[str], None], door: Door | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        patience: float,
+        most: int,
+        refused: Callable[[str], None],
+        door: Door | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self._patience, self._refused, self._door = patience, refused, door
+        self._patience, self._most, self._refused, self._door = patience, most, refused, door
         self._at_the_door: tuple[RequestResponseCycle, Any] | None = None
         self._receiving = False
         self._in_head = False
@@ -63,7 +72,10 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
-        self._expect()
+        if len(self.connections) > self._most:
+            self._refuse(503, "connections_full", "too many connections are open", {"Retry-After": "1"})
+        else:
+            self._expect()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._request_timer = _cancelled(self._request_timer)
@@ -175,7 +187,7 @@ class GuardedProtocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def _refuse(self, status: int, reason: str, detail: str) -> None:
+    def _refuse(self, status: int, reason: str, detail: str, headers: dict[str, str] | None = None) -> None:
         """Answer by hand, since no request has come to the application, and close."""
         self._refused(reason)
         log.debug("connection refused with %d: %s", status, detail)
@@ -183,7 +195,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()  # what is written now would be taken for the answer to the request before
             return
         request_id = f"{random.getrandbits(128):032x}"
-        answer = problems.response(Problem(status, detail), request_id)
+        answer = problems.response(Problem(status, detail, headers=headers), request_id)
         head = [(b"x-request-id", request_id.encode()), (b"connection", b"close"), *answer.raw_headers]
         self._write(status, head, answer.body)
         self.transport.close()

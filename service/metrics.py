@@ -77,6 +77,7 @@ class Metrics:
             "images_in_flight",
             "unauthorized",
             "forbidden",
+            "connections_full",
             "slow_client",
             "head_too_large",
             "malformed",

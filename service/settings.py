@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service import cores
+from service import cores, descriptors
 
 PREFIX = "FACET_"
 REMOTE = "v2:"  # in front of the URL of a server that runs the graphs
@@ -84,6 +84,13 @@ class Settings(BaseSettings):
     keep_alive: float = Field(
         default=5.0, gt=0, description="seconds that an idle connection stays open; behind a proxy, more than its own"
     )
+    max_connections: int = Field(
+        # A connection takes a descriptor, and its form above 1 MB another one.
+        default_factory=lambda: max(1, int(min(1000, descriptors.limit() // 2))),
+        ge=1,
+        description="connections to each port that are open at once; beyond that, 503; "
+        "default: 1000, or half of the process's descriptors if that is less",
+    )
     watch_seconds: float = Field(
         default=0.0, ge=0, description="how often to look for new and changed bundles and reload them; 0: never"
     )
@@ -141,6 +148,13 @@ class Settings(BaseSettings):
     c2pa_timestamp_url: str = Field(
         default="", description="time-stamping authority (RFC 3161) that witnesses each signature; empty: none"
     )
+
+    @field_validator("max_connections")
+    @classmethod
+    def _has_descriptors(cls, value: int) -> int:
+        if value >= (limit := descriptors.limit()):
+            raise ValueError(f"must be less than the {limit:g} descriptors that this process may have (ulimit -n)")
+        return value
 
     @field_validator("admin_port")
     @classmethod

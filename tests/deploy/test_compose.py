@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path, PurePosixPath
@@ -67,7 +68,7 @@ def test_an_image_is_built_from_a_target_that_exists_or_is_pinned(name: str):
     if "build" in service:
         assert f" AS {service['build']['target']}\n" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
     else:
-        assert service["image"].rpartition(":")[2] not in ("latest", service["image"])
+        assert re.fullmatch(rf"\$\{{FACET_{name.upper()}_IMAGE:-[\w/]+:v?\d+\.\d+\.\d+\}}", service["image"])
 
 
 def test_prometheus_finds_its_rules_and_the_service():
@@ -105,11 +106,12 @@ def test_the_gpu_is_asked_for_by_profile_only_and_takes_the_place_of_the_cpu():
 @pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose (Debian's package) is not installed")
 def test_compose_accepts_the_file(tmp_path: Path):
     assert compose(ROOT / "docker-compose.yml").returncode == 0
+    assert compose(ROOT / "docker-compose.yml", DEPLOY / "compose.built.yml").returncode == 0
     broken = tmp_path / "docker-compose.yml"
     broken.write_text(yaml.safe_dump({**COMPOSE, "services": {"facet": {"image": "facet", "mem_limits": "2g"}}}))
     assert "mem_limits" in compose(broken).stderr
 
 
-def compose(path: Path) -> subprocess.CompletedProcess[str]:
-    command = ["docker-compose", "--file", str(path), "config", "--quiet"]
+def compose(*paths: Path) -> subprocess.CompletedProcess[str]:
+    command = ["docker-compose", *(f"--file={path}" for path in paths), "config", "--quiet"]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -156,14 +156,41 @@ def few_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
 
 
+def idle_clients(service: Service, stack: ExitStack, count: int) -> list[socket.socket]:
+    """Connections with the beginning of a request."""
+    clients = [socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE) for _ in range(count)]
+    for client in map(stack.enter_context, clients):
+        client.sendall(b"GET / HTTP/1.1\r\n")
+    return clients
+
+
+def rejected(url: str, reason: str) -> float:
+    (line,) = (
+        line for line in httpx.get(f"{url}/metrics").text.splitlines() if f'rejected_total{{reason="{reason}"}}' in line
+    )
+    return float(line.split()[-1])
+
+
 def test_more_idle_clients_than_descriptors_are_outlasted():
-    with serving(before=few_descriptors, FACET_CLIENT_TIMEOUT="2") as service, ExitStack() as idle:
-        for _ in range(150):  # those that find no descriptor wait in the kernel's queue
-            client = idle.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE))
-            client.sendall(b"GET / HTTP/1.1\r\n")
+    settings = {"FACET_CLIENT_TIMEOUT": "2", "FACET_MAX_CONNECTIONS": "99"}
+    with serving(before=few_descriptors, **settings) as service, ExitStack() as idle:
+        idle_clients(service, idle, 150)  # those that find no descriptor wait in the kernel's queue
         until(service.ready)
         with service.client as client:
             assert client.post("/v1/generate", json={"seed": 1}).status_code == 200
-            text = client.get("/metrics").text
-        (slow,) = (line for line in text.splitlines() if 'rejected_total{reason="slow_client"}' in line)
-        assert float(slow.split()[-1]) > 50
+        assert rejected(service.url, "slow_client") > 50
+
+
+def test_idle_clients_leave_descriptors_and_the_port_for_administration():
+    port = free_port()
+    with serving(before=few_descriptors, FACET_ADMIN_PORT=str(port)) as service, ExitStack() as idle:
+        admin = f"http://127.0.0.1:{port}"
+        first, *_ = idle_clients(service, idle, 80)
+        until(lambda: httpx.get(f"{service.url}/readyz").status_code == 503)
+        problem = fakes.problem(httpx.get(f"{service.url}/readyz"), 503)
+        assert "too many connections" in problem["detail"]
+        assert httpx.get(f"{admin}/readyz").status_code == 200
+        assert rejected(admin, "connections_full") >= 30
+        assert service.process.num_fds() < 80
+        first.close()
+        until(service.ready)

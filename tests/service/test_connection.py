@@ -25,10 +25,10 @@ COMPLETE = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 class Server:
     """Answers / with two bytes, /large with many, and /refuse without reading the body."""
 
-    def __init__(self, patience: float = SHORT) -> None:
+    def __init__(self, patience: float = SHORT, most: int = 1000, keep_alive: float = 0.1) -> None:
         self.refused: Counter[str] = Counter()
         self.protocols: list[connection.GuardedProtocol] = []
-        make = connection.guarded(patience, lambda reason: self.refused.update([reason]))
+        make = connection.guarded(patience, most, lambda reason: self.refused.update([reason]))
 
         def remembered(*args, **kwargs) -> connection.GuardedProtocol:
             self.protocols.append(make(*args, **kwargs))
@@ -42,7 +42,7 @@ class Server:
             ws="none",
             lifespan="off",
             log_config=None,
-            timeout_keep_alive=0.1,
+            timeout_keep_alive=keep_alive,
         )
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
@@ -124,6 +124,41 @@ def test_a_connection_that_says_nothing_is_closed(server: Server):
     with server.connect() as client:
         assert rest(client) == b""
     assert not server.refused
+
+
+def test_a_connection_too_many_gets_503_until_another_one_closes():
+    server = Server(PATIENCE, most=3, keep_alive=PATIENCE)
+    with contextlib.ExitStack() as idle:
+        held = [idle.enter_context(server.connect()) for _ in range(3)]
+        server.until(lambda: server.open == 3)
+        for number in (1, 2):
+            with server.connect() as client:  # which has not said anything
+                answer = rest(client)
+            problem(answer, 503)
+            assert b"retry-after: 1\r\n" in answer
+            assert server.refused == {"connections_full": number}
+        held[0].close()
+        server.until(lambda: server.open == 2)
+        with server.connect() as client:
+            client.sendall(COMPLETE)
+            assert client.recv(1000).endswith(b"ok")
+        held[1].sendall(COMPLETE)  # those that were let in go on
+        assert held[1].recv(1000).endswith(b"ok")
+    server.stop()
+
+
+def test_idle_connections_make_room_by_themselves():
+    server = Server(PATIENCE, most=3)
+    with contextlib.ExitStack() as idle:
+        held = [idle.enter_context(server.connect()) for _ in range(3)]
+        for client in held:
+            client.sendall(COMPLETE)
+            assert rest(client).endswith(b"ok")  # and then the server closes
+        with server.connect() as client:
+            client.sendall(COMPLETE)
+            assert client.recv(1000).endswith(b"ok")
+    assert not server.refused
+    server.stop()
 
 
 def test_a_head_that_dribbles_gets_408(server: Server):

@@ -73,7 +73,7 @@ def crowded(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cro
         return answer
 
     monkeypatch.setattr(Door, "refuse", recorded)
-    guarded = connection.guarded(PATIENCE, lambda _: None, app.state.door)
+    guarded = connection.guarded(PATIENCE, 100, lambda _: None, app.state.door)
     with listening(app, http=guarded) as address, ThreadPoolExecutor(3) as others:
         host, port = address.split(":")
         with httpx.Client(base_url=f"http://{address}", timeout=PATIENCE) as client:

@@ -79,6 +79,7 @@ def test_a_variable_without_the_prefix_is_not_ours(monkeypatch):
         ("FACET_TRACES_ENDPOINT", "collector:4318"),
         ("FACET_MAX_BODIES_BYTES", "0"),
         ("FACET_ADMIN_PORT", "-1"),
+        ("FACET_MAX_CONNECTIONS", "0"),
         ("FACET_CORS_ORIGINS", "example.org"),
         ("FACET_CORS_ORIGINS", "https://example.org/"),
         ("FACET_CORS_ORIGINS", "https://*.example.org"),
@@ -90,6 +91,16 @@ def test_a_bad_value_is_refused_by_name(monkeypatch, variable: str, text: str):
         Settings()
     (error,) = caught.value.errors()
     assert settings.PREFIX + error["loc"][0].upper() == variable
+
+
+def test_connections_need_descriptors(monkeypatch):
+    monkeypatch.setattr("service.descriptors.limit", lambda: 100)
+    assert Settings().max_connections == 50
+    monkeypatch.setenv("FACET_MAX_CONNECTIONS", "100")
+    with pytest.raises(ValidationError, match="less than the 100 descriptors"):
+        Settings()
+    monkeypatch.setattr("service.descriptors.limit", lambda: float("inf"))
+    assert Settings().max_connections == 100
 
 
 def test_settings_do_not_change_while_serving():
@@ -116,6 +127,7 @@ def test_the_table_has_every_setting_with_its_default_and_meaning():
 def test_the_table_does_not_depend_on_the_machine(monkeypatch):
     before = settings.table()
     monkeypatch.setattr("service.cores.available", lambda: 77)
+    monkeypatch.setattr("service.descriptors.limit", lambda: 77)
     monkeypatch.setenv("FACET_PORT", "1")
     assert settings.table() == before
 
