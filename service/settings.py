@@ -85,11 +85,12 @@ class Settings(BaseSettings):
         default=5.0, gt=0, description="seconds that an idle connection stays open; behind a proxy, more than its own"
     )
     max_connections: int = Field(
-        # A connection takes a descriptor, and its form above 1 MB another one.
-        default_factory=lambda: max(1, int(min(1000, descriptors.limit() // 2))),
+        # More than the queues hold, so that whoever asks too much gets 429 rather than this. Forms above 1 MB take
+        # descriptors too.
+        default_factory=lambda: max(1, int(min(4000, descriptors.limit() * 0.75))),
         ge=1,
         description="connections to each port that are open at once; beyond that, 503; "
-        "default: 1000, or half of the process's descriptors if that is less",
+        "default: 4000, or three quarters of the process's descriptors if that is less",
     )
     watch_seconds: float = Field(
         default=0.0, ge=0, description="how often to look for new and changed bundles and reload them; 0: never"

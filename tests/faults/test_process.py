@@ -183,7 +183,8 @@ def test_more_idle_clients_than_descriptors_are_outlasted():
 
 def test_idle_clients_leave_descriptors_and_the_port_for_administration():
     port = free_port()
-    with serving(before=few_descriptors, FACET_ADMIN_PORT=str(port)) as service, ExitStack() as idle:
+    settings = {"FACET_ADMIN_PORT": str(port), "FACET_MAX_CONNECTIONS": "50"}
+    with serving(before=few_descriptors, **settings) as service, ExitStack() as idle:
         admin = f"http://127.0.0.1:{port}"
         first, *_ = idle_clients(service, idle, 80)
         until(lambda: httpx.get(f"{service.url}/readyz").status_code == 503)

@@ -95,12 +95,14 @@ def test_a_bad_value_is_refused_by_name(monkeypatch, variable: str, text: str):
 
 def test_connections_need_descriptors(monkeypatch):
     monkeypatch.setattr("service.descriptors.limit", lambda: 100)
-    assert Settings().max_connections == 50
+    assert Settings().max_connections == 75
     monkeypatch.setenv("FACET_MAX_CONNECTIONS", "100")
     with pytest.raises(ValidationError, match="less than the 100 descriptors"):
         Settings()
     monkeypatch.setattr("service.descriptors.limit", lambda: float("inf"))
     assert Settings().max_connections == 100
+    monkeypatch.delenv("FACET_MAX_CONNECTIONS")
+    assert Settings().max_connections == 4000
 
 
 def test_settings_do_not_change_while_serving():
