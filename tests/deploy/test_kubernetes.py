@@ -10,7 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from service.app import create_app
+from service import administration
 from service.settings import PREFIX, Settings
 from tests.deploy import kustomize
 from tests.deploy.conftest import DEPLOY, Exposed, needs_promtool, promtool
@@ -68,16 +68,23 @@ def test_everything_selects_the_pods_of_the_deployment(manifests):
 
 
 def test_ports_are_those_that_the_service_listens_on(manifests, container):
-    assert container["ports"] == [{"name": "http", "containerPort": Settings.model_fields["port"].default}]
-    assert manifests["Service"]["spec"]["ports"][0]["targetPort"] == "http"
-    assert manifests["NetworkPolicy"]["spec"]["ingress"][0]["ports"] == [{"port": "http"}]
+    set_ = {variable["name"]: variable["value"] for variable in container["env"]}
+    main, admin = Settings.model_fields["port"].default, int(set_["FACET_ADMIN_PORT"])
+    assert container["ports"] == [{"name": "http", "containerPort": main}, {"name": "admin", "containerPort": admin}]
+    assert set_["FACET_ADMIN_HOST"] == "0.0.0.0"  # or nobody outside of the pod would reach it
+    assert [port["targetPort"] for port in manifests["Service"]["spec"]["ports"]] == ["http"]
+    rules = manifests["NetworkPolicy"]["spec"]["ingress"]
+    assert [rule["ports"] for rule in rules] == [[{"port": "http"}], [{"port": "admin"}]]
+    assert {"podSelector": {}} not in rules[1]["from"]
 
 
 def test_probes_ask_what_is_there(container):
-    paths = create_app(Settings()).openapi()["paths"]
-    asked = {name: container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "readiness", "liveness")}
-    assert asked == {"startup": "/readyz", "readiness": "/readyz", "liveness": "/healthz"}
-    assert set(asked.values()) <= set(paths)
+    routes = {route.path for route in administration.probes.routes}
+    asked = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness", "liveness")}
+    paths = {name: probe["path"] for name, probe in asked.items()}
+    assert paths == {"startup": "/readyz", "readiness": "/readyz", "liveness": "/healthz"}
+    assert set(paths.values()) <= routes
+    assert {probe["port"] for probe in asked.values()} == {"admin"}
 
 
 def test_the_drain_has_the_time_that_it_needs(pod, container):
@@ -158,6 +165,7 @@ def test_prometheus_gets_the_job_that_the_rules_ask_for(exposed: Exposed):
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     ports = [port["name"] for port in deployment["spec"]["template"]["spec"]["containers"][0]["ports"]]
     assert endpoint["port"] in ports
+    assert endpoint["port"] == "admin"  # where the metrics are
     assert endpoint["path"] in exposed.values["endpoint"] | {"/metrics"}
 
 
