@@ -48,6 +48,8 @@ def ways(bundle: Bundle, half: Bundle | None) -> Ways:
         )
         if not all(graph.captured for graph in captured.graphs.values()):
             raise Unproven(f"{which.identity}: batches were not captured; the warning above says why")
+        if not all(graph.page_locked for graph in bound.graphs.values()):
+            raise Unproven(f"{which.identity}: there are no buffers in page-locked memory; the warning above says why")
         found[f"{name}plain"] = {graph: bound.graphs[graph].plain for graph in GRAPHS}
         found[f"{name}buffers"] = dict(bound.graphs)
         found[f"{name}captured"] = dict(captured.graphs)

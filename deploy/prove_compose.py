@@ -88,8 +88,8 @@ def leave_the_network() -> None:
 
 def prove(docker: Docker, composition: Composition) -> None:
     begun = time.monotonic()
-    composition("up", "--detach", "--no-build", *SERVICES)
     try:
+        composition("up", "--detach", "--no-build", *SERVICES)
         facet = composition.container("facet")
         wait(lambda: docker.health(facet) == "healthy", 120, "facet is up, and its health check says healthy", begun)
         wait(lambda: targets() == {"up"}, 60, "Prometheus finds facet by its name, and scrapes it", begun)

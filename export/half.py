@@ -63,8 +63,10 @@ def halve(model: ModelProto) -> ModelProto:
         raise ExportError("the graph has no convolution, so it has nothing to compute in half precision")
     outputs, nodes = {value.name for value in graph.output}, []
     # The names under which each fp32 tensor of the model is had in either precision.
-    versions: dict[int, dict[str, str]] = {TensorProto.FLOAT: {}, TensorProto.FLOAT16: {}}
-    versions[TensorProto.FLOAT] = {name: name for name in [v.name for v in [*graph.input, *graph.initializer]]}
+    versions: dict[int, dict[str, str]] = {
+        TensorProto.FLOAT: {each.name: each.name for each in [*graph.input, *graph.initializer]},
+        TensorProto.FLOAT16: {},
+    }
 
     def version(name: str, kind: int) -> str:
         if name not in versions[kind]:

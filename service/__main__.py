@@ -14,9 +14,10 @@ from contextlib import contextmanager
 import uvicorn
 from pydantic import ValidationError
 
-from service import connection, logs, runtimes
+from service import connection, descriptors, logs, runtimes
 from service.app import create_app
 from service.bundle import BundleError
+from service.context import Service
 from service.credentials import CredentialsError
 from service.keys import KeysError
 from service.runtime import RuntimeUnavailableError
@@ -33,6 +34,7 @@ def main() -> int:
     # Before anything else, for the first process of a container is not stopped by a signal that it does not handle.
     # uvicorn drains on SIGTERM and then raises it again for whoever handled it before: a drain is a clean exit.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    descriptors.raise_limit()  # before the settings, which depend on it
     try:
         settings = Settings()
     except ValidationError as exc:
@@ -71,11 +73,23 @@ def main() -> int:
     if app.state.administration is None:
         uvicorn.run(app, host=settings.host, port=settings.port, **options)
         return 0
-    first = uvicorn.Server(uvicorn.Config(app, settings.host, settings.port, **options))
+    first = First(uvicorn.Config(app, settings.host, settings.port, **options), app.state.service)
     beside = Beside(uvicorn.Config(app.state.administration, settings.admin_host, settings.admin_port, **options))
     with asyncio.Runner(loop_factory=first.config.get_loop_factory()) as runner:
         runner.run(serve(first, beside, beside.config.bind_socket()))
     return 0 if first.started else _NOT_STARTED
+
+
+class First(uvicorn.Server):
+    """The server of the main port: when it drains, the service is not ready any more, which the other port tells."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._service.draining = True
+        await super().shutdown(sockets)
 
 
 class Beside(uvicorn.Server):

@@ -100,6 +100,7 @@ class _Job:
     future: asyncio.Future[Computed]
     enqueued: float
     on_start: Callable[[Batch], None]
+    turn: float  # since when it waits for its next batch
     batches: list[Batch] = field(default_factory=list)
     started: float = 0.0
     taken: int = 0
@@ -142,8 +143,17 @@ class Places:
         """Give places to this batcher too."""
         self._batchers.append(batcher)
 
+    @property
+    def shared(self) -> bool:
+        """Whether several batchers have them."""
+        return len(self._batchers) > 1
+
+    def waiting_seconds(self, beside: Batcher) -> float:
+        """How long what waits in all other batchers should take one worker."""
+        return sum(batcher.waiting_seconds for batcher in self._batchers if batcher is not beside)
+
     def fill(self) -> None:
-        """Have batches begin while there is room, whoever has waited longest first."""
+        """Have batches begin while there is room, whoever has waited longest for its turn first."""
         while self.free and (waiting := [batcher for batcher in self._batchers if batcher.oldest is not None]):
             min(waiting, key=lambda batcher: batcher.oldest).begin()
 
@@ -151,8 +161,8 @@ class Places:
 class Batcher:
     """Batches for one graph. `run` maps input arrays to output arrays, row by row, and is called from `executor`.
 
-    It is called for each of the `places` at once, each time with at most `max_batch` rows; at most `capacity` images
-    wait. Create and use it on one event loop.
+    At most `max_batch` rows are run together, in one of the `places`, and at most `capacity` images wait. Create and
+    use it on one event loop.
 
     Only the sizes of `buckets` are run. With `padding`, a batch takes all that waits and is padded to the next one:
     right where a larger batch hardly takes longer. Without, it shrinks to the next smaller one and leaves some to the
@@ -199,7 +209,8 @@ class Batcher:
         count = len(next(iter(inputs.values())))
         self._admit(count)
         loop = asyncio.get_running_loop()
-        job = _Job(inputs, count, loop.create_future(), time.perf_counter(), on_start)
+        now = time.perf_counter()
+        job = _Job(inputs, count, loop.create_future(), now, on_start, turn=now)
         self._jobs.append(job)
         self._count(count)
         self._places.fill()
@@ -215,18 +226,24 @@ class Batcher:
         return self.seconds_for(self._waiting) if self._waiting >= self._capacity else None
 
     def seconds_for(self, images: int) -> float:
-        """How long that many images should take, by the batches of late."""
-        return images * self._seconds_per_image / self._places.workers
+        """How long that many images should take, by the batches of late, with what waits elsewhere for these places."""
+        work = images * self._seconds_per_image
+        return (work + self._places.waiting_seconds(beside=self)) / self._places.workers
 
     @property
     def most_images(self) -> int:
-        """How many images it can hold, waiting and in batches."""
-        return self._capacity + self._places.count * self._buckets[-1]
+        """How many images it can hold for certain, waiting and in batches: others may have all of the shared places."""
+        return self._capacity + (0 if self._places.shared else self._places.count * self._buckets[-1])
+
+    @property
+    def waiting_seconds(self) -> float:
+        """How long what waits should take one worker."""
+        return self._waiting * self._seconds_per_image
 
     @property
     def oldest(self) -> float | None:
-        """When the request came that is next to go into a batch, by time.perf_counter; None where none waits."""
-        return self._jobs[0].enqueued if self._jobs else None
+        """Since when the request has waited for its turn that is next, by time.perf_counter; None where none waits."""
+        return self._jobs[0].turn if self._jobs else None
 
     def begin(self) -> None:
         """Hand the next batch over, which takes one of the places; for Places to call."""
@@ -243,8 +260,9 @@ class Batcher:
         if not self._closed:
             self._metrics.queue_capacity.labels(self.graph).dec(self._capacity)
         self._closed = True
-        while self._running:
-            await asyncio.wait(self._running)
+        # Where others have the places, there are requests and no batch of ours.
+        while waits := self._running | {job.future for job in self._jobs}:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
 
     def _admit(self, count: int) -> None:
         if self._closed or self.failure is not None:
@@ -285,6 +303,7 @@ class Batcher:
                 room -= taken
                 self._count(-taken)
                 if job.waiting:
+                    job.turn = time.perf_counter()
                     self._jobs.append(job)
         return slices
 

@@ -19,7 +19,7 @@ from service.memory import Arrays
 from service.pinned import HostMemory
 
 # ONNX Runtime keeps a captured graph with the thread that captured it, and nothing else may call CUDA while one is
-# captured. So one thread runs everything where sessions are captured.
+# captured. So one thread runs everything where sessions are captured; only memory is freed where its last user is.
 _CAPTURING = ThreadPoolExecutor(1, "cuda-graphs")
 _GRAPH = "gpu_graph_id"
 _UNCAPTURED = "-1"
@@ -52,6 +52,10 @@ class Buffers:
         for name, (_, _, value) in self._outputs.items():
             self._binding.bind_ortvalue_output(name, value)
 
+    @property
+    def page_locked(self) -> bool:
+        return self._memory.locked
+
     def fit(self, inputs: Arrays) -> bool:
         """Whether these are the session's inputs, all of the shapes and dtypes that the buffers have."""
         return inputs.keys() == self._inputs.keys() and all(
@@ -80,9 +84,10 @@ class BoundSession:
     """A session as a function of arrays, from any thread. Batches of `sizes` run in buffers on `device`, `sets` of them
     at once for each size; others as the session runs them by itself.
 
-    With `in_turns`, all such sessions of the process take turns in one thread, so that nothing disturbs a capture. With
-    `captured`, for sessions that were opened with `enable_cuda_graph`, so does this one, and each size is captured at
-    once. Raises what ONNX Runtime raises, and OutOfMemory.
+    Each size is run once at the beginning, to see that it can be. With `in_turns`, all such sessions of the process
+    take turns in one thread, so that nothing disturbs a capture. With `captured`, for sessions that were opened with
+    `enable_cuda_graph`, they take turns too, and that first run is captured. `page_locked` says whether all of the
+    buffers on the host are. Raises what ONNX Runtime raises, and OutOfMemory.
     """
 
     def __init__(
@@ -99,13 +104,15 @@ class BoundSession:
         self._session, self.captured, self._in_turns = session, captured, captured or in_turns
         self._names = [output.name for output in session.get_outputs()]
         self._options = _options(onnxruntime, _UNCAPTURED) if captured else None
+        self.page_locked = bool(sizes)
         self._free: dict[int, SimpleQueue[Buffers]] = {}
         for size in sorted(sizes, reverse=True):
             free = self._free[size] = SimpleQueue()
             for _ in range(1 if self._in_turns else sets):
-                free.put(Buffers(onnxruntime, session, size, device, library, captured))
-            if captured:
-                self._capture(free)
+                buffers = Buffers(onnxruntime, session, size, device, library, captured)
+                self.page_locked &= buffers.page_locked
+                free.put(buffers)
+            self(buffers.zeros())
 
     def __call__(self, inputs: Arrays) -> Arrays:
         return _CAPTURING.submit(self._run, inputs).result() if self._in_turns else self._run(inputs)
@@ -125,12 +132,6 @@ class BoundSession:
                 return buffers.run(inputs) if buffers.fit(inputs) else self.plain(inputs)
         finally:
             free.put(buffers)
-
-    @staticmethod
-    def _capture(free: SimpleQueue[Buffers]) -> None:
-        buffers = free.get()
-        _CAPTURING.submit(buffers.run, buffers.zeros()).result()
-        free.put(buffers)
 
 
 def _options(onnxruntime: Any, graph: str) -> Any:

@@ -88,14 +88,15 @@ class GuardedProtocol(HttpToolsProtocol):
         self._receiving = True
         super().data_received(data)
         self._receiving = False
-        if self._at_the_door is not None:
-            self._admit(*self._at_the_door)
         if self.transport.is_closing():
+            self._at_the_door = None
             return
         if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
             self._refuse(431, "head_too_large", f"the request's head has more than {MAX_HEAD_BYTES} bytes")
         elif self._in_head or (self.cycle is None or self.cycle.response_complete):
             self._expect()  # also of one that sends nothing but line ends
+        if self._at_the_door is not None:
+            self._admit(*self._at_the_door)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -125,7 +126,8 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         refusal = None
-        if cycle.keep_alive and not cycle.waiting_for_100_continue:
+        # The application waits for a client that does not read what was written before.
+        if cycle.keep_alive and not cycle.waiting_for_100_continue and not self.flow.write_paused:
             refusal = self._door.refuse(cycle.scope, None if cycle.more_body else bytes(cycle.body))
         if refusal is None:
             super()._start_asgi_task(cycle, app)

@@ -54,6 +54,7 @@ class Service:
     bodies: Bodies
     credentials: Credentials | None = None
     ready: bool = False
+    draining: bool = False  # what has begun is finished, and nobody should send more
     codec_jobs: int = 0
 
     def refusal(self, path: str, any_model: bool) -> float | None:
@@ -63,7 +64,7 @@ class Service:
 
     async def is_ready(self) -> bool:
         """Whether it takes work now."""
-        return self.ready and await self.models.ready()
+        return self.ready and not self.draining and await self.models.ready()
 
     async def in_codec_thread(self, work: Callable[..., Result], *arguments: Any) -> Result:
         """Run picture work beside the event loop. Raises QueueFullError where too much of it waits already.

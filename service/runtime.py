@@ -135,15 +135,16 @@ class OnnxRuntime:
         if settings.cuda_graphs:
             try:
                 return self._capture(bundle, settings, buffers)
-            except Exception as exc:  # whatever it is, the same sessions run without
-                log.warning("FACET_CUDA_GRAPHS: batches cannot be captured; running without: %s", exc)
+            except Exception as exc:  # whatever it is, other sessions run without
+                log.warning("FACET_CUDA_GRAPHS: batches cannot be captured; running without: %s", exc, exc_info=exc)
         try:
             return self._with_buffers(sessions, buffers)
         except Exception as exc:
             if memory.is_exhaustion(exc):
                 rule = f"there is not enough memory for batches of {buffers['sizes'][-1]}; lower FACET_MAX_BATCH"
                 raise RuntimeUnavailableError(f"{bundle.directory}: {rule}") from exc
-            raise
+            log.warning("batches do not run in buffers; running without: %s", exc, exc_info=exc)
+            return [BoundSession(self._onnxruntime, session, in_turns=settings.cuda_graphs) for session in sessions]
 
     def _capture(self, bundle: Bundle, settings: Settings, buffers: dict) -> list[BoundSession]:
         sessions = self._open(bundle, settings, captured=True)

@@ -85,8 +85,8 @@ class Settings(BaseSettings):
         default=5.0, gt=0, description="seconds that an idle connection stays open; behind a proxy, more than its own"
     )
     max_connections: int = Field(
-        # More than the queues hold, so that whoever asks too much gets 429 rather than this. Forms above 1 MB take
-        # descriptors too.
+        # More than one model's queues hold, so that whoever asks too much gets 429 rather than this, where there are
+        # descriptors enough. Forms above 1 MB take some too.
         default_factory=lambda: max(1, int(min(4000, descriptors.limit() * 0.75))),
         ge=1,
         description="connections to each port that are open at once; beyond that, 503; "

@@ -309,6 +309,65 @@ def test_batchers_that_share_places_take_turns_by_who_waited_longest():
     play(story())
 
 
+def test_a_large_request_of_one_batcher_does_not_stand_before_anothers():
+    order: list[str] = []
+
+    def run(name: str):
+        def graph(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            order.append(name)
+            return {"y": inputs["x"]}
+
+        return graph
+
+    async def story():
+        with ThreadPoolExecutor(1) as pool:
+            async with scene(pool, padding=False, capacity=100, run=run("large")) as s:
+                beside = s.another("encoder", run("small"))
+                large = await s.submit(*range(40))  # ten batches of four
+                await beside.submit({"x": np.zeros((1, 2), np.float32)}, PATIENCE)
+                assert len(order) <= 3  # one ran, one may have been next
+                await large
+
+    play(story())
+
+
+def test_a_batcher_that_closes_waits_for_requests_that_found_no_place():
+    async def story():
+        with ThreadPoolExecutor(1) as pool:
+            async with scene(pool, padding=False) as s:
+                beside = s.another("encoder", lambda inputs: {"y": inputs["x"]})
+                await s.occupy()
+                asked = asyncio.create_task(beside.submit({"x": np.zeros((1, 2), np.float32)}, PATIENCE))
+                await asyncio.sleep(0)
+                closing = asyncio.create_task(beside.close())
+                await asyncio.sleep(0.01)
+                assert not closing.done()
+                s.graph.release()
+                await closing
+                assert asked.done()
+                assert (await asked).outputs["y"].shape == (1, 2)
+
+    play(story())
+
+
+def test_what_waits_for_the_same_places_counts_where_time_is_told():
+    async def story():
+        with ThreadPoolExecutor(1) as pool:
+            async with scene(pool, padding=False) as s:
+                beside = s.another("encoder", lambda inputs: {"y": inputs["x"]})
+                assert s.batcher.most_images == 16  # the other may have all places
+                await s.occupy()
+                alone = s.batcher.seconds_for(4)
+                asked = asyncio.create_task(beside.submit({"x": np.zeros((6, 2), np.float32)}, PATIENCE))
+                await asyncio.sleep(0)
+                assert s.batcher.seconds_for(4) == pytest.approx(alone + beside.seconds_for(6))
+                assert beside.seconds_for(6) == pytest.approx(beside.seconds_for(12) / 2)
+                s.graph.release()
+                await asked
+
+    play(story())
+
+
 def test_a_batcher_that_dies_leaves_its_place_to_others():
     def dies(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         raise BrokenExecutor

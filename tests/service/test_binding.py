@@ -113,9 +113,11 @@ def test_an_answer_outlives_the_next_batch(session: Watched):
 
 def test_a_size_without_buffers_runs_all_the_same(session: Watched):
     bound = BoundSession(onnxruntime, session, [2])
+    assert len(session.bound) == 1  # to see that it can be
     given = inputs(session, 3)
     assert same(bound(given), expected(session.session, given))
-    assert (session.bound, session.plain) == ([], [None])
+    assert (len(session.bound), session.plain) == (1, [None])
+    assert not bound.page_locked
 
 
 def test_what_does_not_fit_is_refused_by_the_session_and_not_bent_until_it_does(session: Watched):

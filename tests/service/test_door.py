@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -45,6 +46,7 @@ class Crowd:
     address: tuple[str, int]
     release: Callable[[], None]
     at_the_door: list[dict[str, Any]]
+    protocols: list[connection.GuardedProtocol]
 
     def generate(self, body: bytes = BODY, **headers: str) -> httpx.Response:
         return self.client.post("/v1/generate", content=body, headers={"Content-Type": "application/json"} | headers)
@@ -55,7 +57,7 @@ class Crowd:
 
 
 @contextmanager
-def crowded(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crowd]:
+def crowded(settings: Settings, monkeypatch: pytest.MonkeyPatch, patience: float = PATIENCE) -> Iterator[Crowd]:
     runtimes: dict[str, FakeRuntime] = {}
 
     def runtime(manifest: Manifest) -> FakeRuntime:
@@ -73,8 +75,15 @@ def crowded(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cro
         return answer
 
     monkeypatch.setattr(Door, "refuse", recorded)
-    guarded = connection.guarded(PATIENCE, 100, lambda _: None, app.state.door)
-    with listening(app, http=guarded) as address, ThreadPoolExecutor(3) as others:
+    protocols: list[connection.GuardedProtocol] = []
+    guarded = connection.guarded(patience, 100, lambda _: None, app.state.door)
+
+    def remembered(*args: Any, **kwargs: Any) -> connection.GuardedProtocol:
+        protocols.append(guarded(*args, **kwargs))
+        return protocols[-1]
+
+    options = {"http": remembered, "timeout_keep_alive": PATIENCE}
+    with listening(app, **options) as address, ThreadPoolExecutor(3) as others:
         host, port = address.split(":")
         with httpx.Client(base_url=f"http://{address}", timeout=PATIENCE) as client:
             held = runtimes[settings.default_model]
@@ -87,7 +96,7 @@ def crowded(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cro
             ]
             until(lambda: app.state.service.refusal("/v1/generate", False) is not None)
             try:
-                yield Crowd(client, (host, int(port)), held.release, refused)
+                yield Crowd(client, (host, int(port)), held.release, refused, protocols)
             finally:
                 held.release()
             assert [each.result().status_code for each in waiting] == [200, 200, 200]
@@ -145,6 +154,36 @@ def test_the_connection_goes_on_and_is_served_once_there_is_room(crowd: Crowd):
         statuses.append(answer.status)
     assert statuses == [429, 429, 200, 200]
     line.close()
+
+
+def test_an_idle_connection_stays_open_after_a_refusal(settings: Settings, monkeypatch: pytest.MonkeyPatch):
+    with (
+        crowded(settings, monkeypatch, patience=0.2) as crowd,
+        socket.create_connection(crowd.address, PATIENCE) as client,
+    ):
+        for _ in range(2):
+            client.sendall(HEAD + BODY)
+            assert client.recv(65536).startswith(b"HTTP/1.1 429 ")
+            time.sleep(0.5)  # longer than it has for a head, which it has not begun
+        assert len(crowd.at_the_door) == 2
+
+
+def test_whoever_does_not_read_waits_in_the_application(crowd: Crowd):
+    with socket.create_connection(crowd.address, PATIENCE) as client:
+        client.sendall(HEAD + BODY)
+        assert client.recv(65536).startswith(b"HTTP/1.1 429 ")
+        protocol = crowd.protocols[-1]
+        # As the transport does once more is buffered than it likes: the application then writes nothing.
+        protocol.loop.call_soon_threadsafe(protocol.flow.pause_writing)
+        until(lambda: protocol.flow.write_paused)
+        client.sendall(HEAD + BODY)
+        client.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            client.recv(65536)
+        protocol.loop.call_soon_threadsafe(protocol.flow.resume_writing)
+        client.settimeout(PATIENCE)
+        assert client.recv(65536).startswith(b"HTTP/1.1 429 ")
+        assert len(crowd.at_the_door) == 1
 
 
 def test_pictures_are_refused_before_they_have_come(crowd: Crowd):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -217,4 +218,15 @@ def test_administration_has_a_port_of_its_own_and_sigterm_ends_both():
     with Instance(environment) as service, httpx.Client(timeout=fakes.PATIENCE) as client:
         ports = (service.port, admin)
         assert [client.get(f"http://127.0.0.1:{port}/metrics").status_code for port in ports] == [404, 200]
+        ready = f"http://127.0.0.1:{admin}/readyz"
+        assert client.get(ready).status_code == 200
+        # While it drains the other port says so, and what has begun is answered.
+        with socket.create_connection(("127.0.0.1", service.port), timeout=fakes.PATIENCE) as begun:
+            begun.sendall(b"POST /v1/generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
+            begun.sendall(b"Content-Length: 11\r\n\r\n")
+            fakes.until(lambda: "facet_requests_in_flight 2.0" in client.get(f"http://127.0.0.1:{admin}/metrics").text)
+            service.process.send_signal(signal.SIGTERM)
+            fakes.until(lambda: client.get(ready).status_code == 503)
+            begun.sendall(b'{"seed": 1}')
+            assert begun.recv(15) == b"HTTP/1.1 200 OK"
         assert service.stop() == 0

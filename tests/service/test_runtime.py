@@ -58,9 +58,10 @@ class Binding:
     bind_ortvalue_output = bind_ortvalue_input
 
 
-def fake_onnxruntime(manifest, offered, granted, fails=False, capture="works", room=10**9):
+def fake_onnxruntime(manifest, offered, granted, fails=False, capture="works", room=10**9, binds=True):
     """A module like onnxruntime that offers some providers and grants others. Every output is full of sevens.
 
+    Where it does not bind, runs in buffers fail.
     Where capture does not work it "falls back", so that a session is on the CPU, or is "refused", when it first runs.
     Tensors on a device have at most `room` values.
     """
@@ -90,7 +91,13 @@ def fake_onnxruntime(manifest, offered, granted, fails=False, capture="works", r
         def io_binding(self):
             return Binding()
 
+        def run(self, names, inputs, options=None):
+            rows = len(next(iter(inputs.values())))
+            return [np.full((rows, *tensor.shape[1:]), 7, tensor.dtype) for tensor in self.entry.outputs]
+
         def run_with_iobinding(self, binding, options):
+            if not binds:
+                raise RuntimeError("no data transfer between these devices")
             if self.captures and capture == "refused":
                 raise RuntimeError("operation not permitted when stream is capturing")
             self.bound.append(options and options["gpu_graph_id"])
@@ -129,8 +136,8 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 @pytest.fixture
 def start(monkeypatch, bundle, manifest):
-    def start(device, offered, granted, fails=False, capture="works", room=10**9, **settings):
-        module, opened = fake_onnxruntime(manifest, offered, granted, fails, capture, room)
+    def start(device, offered, granted, fails=False, capture="works", room=10**9, binds=True, **settings):
+        module, opened = fake_onnxruntime(manifest, offered, granted, fails, capture, room, binds)
         monkeypatch.setattr(runtime, "require_onnxruntime", lambda: module)
         return runtime.OnnxRuntime(bundle, Settings(device=device, **settings)), opened
 
@@ -171,7 +178,7 @@ def decoder_inputs(manifest, rows):
 def test_batches_on_cuda_run_in_buffers_on_the_device(start, manifest):
     started, opened = start("cuda", [CUDA, CPU], {CUDA, CPU}, max_batch=4)
     assert started.decoder(decoder_inputs(manifest, 4))["image"].tolist() == np.full((4, 8, 8, 3), 7).tolist()
-    assert [session.bound for session in opened] == [[], [None]]
+    assert [session.bound for session in opened] == [[None] * 3, [None] * 4]  # each size once at the beginning
     assert not any(session.captures for session in opened)
 
 
@@ -193,8 +200,16 @@ def test_where_capture_does_not_work_it_runs_without(start, manifest, caplog, ca
     assert reason in caplog.text
     started.decoder(decoder_inputs(manifest, 2))
     running = [session for session in opened if not session.captures]
-    assert [session.bound for session in running] == [[], [None]]
+    assert [session.bound for session in running] == [[None] * 7, [None] * 8]
     assert threading.current_thread().name not in running[1].threads  # where another model's capture would be disturbed
+
+
+def test_where_buffers_do_not_work_it_runs_without(start, manifest, caplog):
+    started, opened = start("auto", [CUDA, CPU], {CUDA, CPU}, binds=False, max_batch=2)
+    assert started.device == "cuda"
+    assert "batches do not run in buffers; running without: no data transfer" in caplog.text
+    assert started.decoder(decoder_inputs(manifest, 2))["image"].tolist() == np.full((2, 8, 8, 3), 7).tolist()
+    assert not any(session.falls_back for session in opened)
 
 
 def test_buffers_that_find_no_memory_name_the_setting(start):
