@@ -28,6 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from service.metrics import Metrics
+from service.places import Places
 
 Arrays = dict[str, np.ndarray]
 log = logging.getLogger(__name__)
@@ -120,42 +121,6 @@ class _Slice:
 
     def inputs(self) -> Arrays:
         return {name: array[self.start : self.stop] for name, array in self.job.inputs.items()}
-
-
-class Places:
-    """Where batches run: `workers` at once, in one executor, for one batcher or for several that share it.
-
-    `ahead` more are handed over before a worker is free, so that it need not wait for an event loop that is busy just
-    then. No more than that, for what has not been handed over can still grow.
-    """
-
-    def __init__(self, workers: int, ahead: int = 0) -> None:
-        self.workers, self.count = workers, workers + ahead
-        self.free = self.count
-        self._batchers: list[Batcher] = []
-
-    @property
-    def idle(self) -> int:
-        """Workers that have nothing to do."""
-        return max(0, self.free - (self.count - self.workers))
-
-    def share(self, batcher: Batcher) -> None:
-        """Give places to this batcher too."""
-        self._batchers.append(batcher)
-
-    @property
-    def shared(self) -> bool:
-        """Whether several batchers have them."""
-        return len(self._batchers) > 1
-
-    def waiting_seconds(self, beside: Batcher) -> float:
-        """How long what waits in all other batchers should take one worker."""
-        return sum(batcher.waiting_seconds for batcher in self._batchers if batcher is not beside)
-
-    def fill(self) -> None:
-        """Have batches begin while there is room, whoever has waited longest for its turn first."""
-        while self.free and (waiting := [batcher for batcher in self._batchers if batcher.oldest is not None]):
-            min(waiting, key=lambda batcher: batcher.oldest).begin()
 
 
 class Batcher:

@@ -19,11 +19,12 @@ import numpy as np
 
 from service import bundle as bundles
 from service import golden
-from service.batcher import Batch, Batcher, BatcherError, Places, QueueFullError, RequestTooLargeError, buckets
+from service.batcher import Batch, Batcher, BatcherError, QueueFullError, RequestTooLargeError, buckets
 from service.bundle import Bundle, BundleError, GraphKind, Manifest
 from service.calls import Call
 from service.memory import Frugal
 from service.metrics import Metrics
+from service.places import Places
 from service.problems import Problem
 from service.runtime import RuntimeFactory, RuntimeUnavailableError, warm
 from service.sensitivity import Withheld

@@ -22,12 +22,12 @@ from service.batcher import (
     Computed,
     DeadlineError,
     InferenceError,
-    Places,
     QueueFullError,
     RequestTooLargeError,
     buckets,
 )
 from service.metrics import Metrics
+from service.places import Places
 from tests.service.fakes import PATIENCE
 
 

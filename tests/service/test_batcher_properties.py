@@ -18,11 +18,11 @@ from service.batcher import (
     Computed,
     DeadlineError,
     InferenceError,
-    Places,
     QueueFullError,
     buckets,
 )
 from service.metrics import Metrics
+from service.places import Places
 
 BAD = 7.0  # a row that no graph survives
 
