@@ -222,12 +222,14 @@ class Batcher:
 
     async def close(self) -> None:
         """Refuse new requests and wait for those admitted."""
-        if not self._closed:
+        first, self._closed = not self._closed, True
+        if first:
             self._metrics.queue_capacity.labels(self.graph).dec(self._capacity)
-        self._closed = True
         # Where others have the places, there are requests and no batch of ours.
         while waits := self._running | {job.future for job in self._jobs}:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        if first:
+            self._places.leave(self)
 
     def _admit(self, count: int) -> None:
         if self._closed or self.failure is not None:

@@ -38,6 +38,10 @@ class Places:
         """Give places to this batcher too."""
         self._batchers.append(batcher)
 
+    def leave(self, batcher: Sharer) -> None:
+        """It needs none any more, and is let go of: with references both ways a model would stay in memory for long."""
+        self._batchers.remove(batcher)
+
     @property
     def shared(self) -> bool:
         """Whether several batchers have them."""

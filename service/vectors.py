@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from statistics import NormalDist
 
 import numpy as np
@@ -138,7 +138,7 @@ class Sampler:
         self._threshold = self._mean + quantiles * np.sqrt(np.diag(self._covariance))
         self._levels = np.asarray(prior.attribute_levels or [(-1.0, 1.0)] * len(self._mean), dtype=np.float32)
         # Which attributes are asked for repeats from request to request, and takes a matrix inversion each time.
-        self._conditioning = lru_cache(_KEPT_CONDITIONINGS)(self._condition)
+        self._conditioning = lru_cache(_KEPT_CONDITIONINGS)(partial(_condition, self._covariance))
 
     def latents(self, seed: int, attributes: np.ndarray, temperature: float = TEMPERATURE) -> np.ndarray:
         """f32 [N, Z] that go with `attributes` f32 [N, K]; `temperature` scales the deviation, 0 is the mean."""
@@ -180,19 +180,6 @@ class Sampler:
         weights, cholesky = self._conditioning(tuple(free.tolist()))
         return self._mean[free] + weights @ (known[~free].clip(-1, 1) - self._mean[~free]), cholesky
 
-    def _condition(self, free_attributes: tuple[bool, ...]) -> tuple[np.ndarray, np.ndarray]:
-        """What conditioning a Gaussian on the attributes that are not free takes.
-
-        Weights f64 [F, K - F], which turn their deviation into the mean of the free ones, and the Cholesky factor
-        f64 [F, F] of what is left of the free ones' covariance.
-        """
-        free = np.array(free_attributes)
-        # The ridge keeps constant attributes from making the matrix singular.
-        inner = self._covariance[np.ix_(~free, ~free)] + 1e-3 * np.eye(int((~free).sum()))
-        weights = np.linalg.solve(inner, self._covariance[np.ix_(~free, free)]).T
-        rest = self._covariance[np.ix_(free, free)] - weights @ self._covariance[np.ix_(~free, free)]
-        return weights, np.linalg.cholesky(rest + 1e-3 * np.eye(int(free.sum())))
-
     def _settle_groups(self, row: np.ndarray, excess: np.ndarray, free: np.ndarray) -> None:
         """Of a group's drawn attributes keep only the most strongly drawn one, in place."""
         score = np.full(len(row), np.inf)
@@ -206,3 +193,17 @@ class Sampler:
     @staticmethod
     def _stream(seed: int, place: int, kind: int = 0) -> np.random.Generator:
         return np.random.default_rng([seed, place, kind])
+
+
+def _condition(covariance: np.ndarray, free_attributes: tuple[bool, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """What conditioning a Gaussian on the attributes that are not free takes.
+
+    Weights f64 [F, K - F], which turn their deviation into the mean of the free ones, and the Cholesky factor
+    f64 [F, F] of what is left of the free ones' covariance.
+    """
+    free = np.array(free_attributes)
+    # The ridge keeps constant attributes from making the matrix singular.
+    inner = covariance[np.ix_(~free, ~free)] + 1e-3 * np.eye(int((~free).sum()))
+    weights = np.linalg.solve(inner, covariance[np.ix_(~free, free)]).T
+    rest = covariance[np.ix_(free, free)] - weights @ covariance[np.ix_(~free, free)]
+    return weights, np.linalg.cholesky(rest + 1e-3 * np.eye(int(free.sum())))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +12,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from service.batcher import DeadlineError
-from service.bundle import BundleError, Manifest
+from service.bundle import Bundle, BundleError, Manifest
 from service.metrics import Metrics
 from service.models import Models
 from service.problems import Problem
 from service.runtime import Arrays, FakeRuntime
 from service.settings import Settings
 from tests.service import fakes
+from tests.service.fakes import PATIENCE
 
 
 class CountingRuntime(FakeRuntime):
@@ -171,3 +174,31 @@ def test_the_runtime_knows_the_largest_batch_that_pays_unless_it_is_set(tmp_path
     models = Models(settings, lambda bundle, _: FakeRuntime(bundle.manifest, workers=2), Metrics(CollectorRegistry()))
     models.load_all()
     assert models.get(None).decoder.most_images == 10 + 2 * largest
+
+
+def test_a_model_that_was_replaced_leaves_memory_at_once(settings: Settings):
+    """Not when the collector of cycles comes along: by then many more may have been loaded."""
+
+    def runtime(bundle: Bundle, _: Settings) -> FakeRuntime:
+        return FakeRuntime(bundle.manifest, computes_here=True)
+
+    async def story() -> None:
+        models = Models(settings, runtime, Metrics(CollectorRegistry()))
+        models.load_all()
+        old = models.get(None)
+        gone = [weakref.ref(each) for each in (old, old.runtime, old.encoder, old.sampler)]
+        old.sampler.attributes(np.full(len(old.manifest.attributes), np.nan, np.float32), 1, 1)
+        inputs = {"latent": np.zeros((1, old.manifest.latent_size), np.float32)}
+        inputs["attributes"] = np.zeros((1, len(old.manifest.attributes)), np.float32)
+        await old.decoder.submit(inputs, PATIENCE)
+        del old
+        await models.reload(settings.default_model)
+        await models.close()
+        assert [each() for each in gone] == [None] * 4
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(story())
+    finally:
+        gc.enable()
