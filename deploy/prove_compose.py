@@ -35,6 +35,7 @@ from prove_containers import (
     generation,
     report,
     run,
+    status_of,
     succeeds,
     wait,
 )
@@ -219,30 +220,25 @@ def main() -> int:
     arguments.add_argument(
         "--engine", type=Path, metavar="DIRECTORY", help="start the engine that keeps its images here"
     )
-    asked = arguments.parse_args()
-    if not asked.client or (asked.engine and not shutil.which("dockerd")):
-        print("error: docker and, for --engine, dockerd must be installed", file=sys.stderr)
-        return 1
+    return status_of(proof, arguments.parse_args())
+
+
+def proof(asked: argparse.Namespace) -> None:
     program = [asked.compose] if asked.compose else [asked.client, "compose"]
 
     def images(docker: Docker) -> dict[str, str]:
         return {"FACET_PROMETHEUS_IMAGE": bootstrap_prometheus(docker, asked.bootstrap)} if asked.bootstrap else {}
 
-    try:
-        if asked.engine:
-            directory = asked.engine.resolve()
-            with engine(asked.client, directory) as docker:
-                found = images(docker)
-            leave_the_network()
-            with engine(asked.client, directory, bridges=True) as docker:
-                prove(docker, Composition(docker, program, found))
-        else:
-            docker = Docker(asked.client)
-            prove(docker, Composition(docker, program, images(docker)))
-    except (ProofError, OSError, subprocess.TimeoutExpired) as exc:
-        print(f"error: {exc}", file=sys.stderr)
-        return 1
-    return 0
+    if asked.engine:
+        directory = asked.engine.resolve()
+        with engine(asked.client, directory) as docker:
+            found = images(docker)
+        leave_the_network()
+        with engine(asked.client, directory, bridges=True) as docker:
+            prove(docker, Composition(docker, program, found))
+    else:
+        docker = Docker(asked.client)
+        prove(docker, Composition(docker, program, images(docker)))
 
 
 if __name__ == "__main__":

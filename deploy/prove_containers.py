@@ -326,17 +326,25 @@ def main() -> int:
     arguments.add_argument(
         "--engine", type=Path, metavar="DIRECTORY", help="start an engine that keeps its images here"
     )
-    asked = arguments.parse_args()
+    return status_of(proof, arguments.parse_args())
+
+
+def proof(asked: argparse.Namespace) -> None:
+    if asked.engine:
+        with engine(asked.client, asked.engine.resolve()) as docker:
+            prove(docker, bootstrap(docker, asked.bootstrap) if asked.bootstrap else asked.base, asked.target)
+    else:
+        docker = Docker(asked.client)
+        prove(docker, bootstrap(docker, asked.bootstrap) if asked.bootstrap else asked.base, asked.target)
+
+
+def status_of(proof: Callable[[argparse.Namespace], None], asked: argparse.Namespace) -> int:
+    """Run a proof with the arguments `client` and `engine`, and others of its own: 0, or 1 and a line that says why."""
     if not asked.client or (asked.engine and not shutil.which("dockerd")):
         print("error: docker and, for --engine, dockerd must be installed", file=sys.stderr)
         return 1
     try:
-        if asked.engine:
-            with engine(asked.client, asked.engine.resolve()) as docker:
-                prove(docker, bootstrap(docker, asked.bootstrap) if asked.bootstrap else asked.base, asked.target)
-        else:
-            docker = Docker(asked.client)
-            prove(docker, bootstrap(docker, asked.bootstrap) if asked.bootstrap else asked.base, asked.target)
+        proof(asked)
     except (ProofError, OSError, subprocess.TimeoutExpired) as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 1

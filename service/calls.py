@@ -129,6 +129,18 @@ class Call:
         if self.trace:
             self.trace.end(endpoint, status, facts | {"request_id": self.request_id})
 
+    def refuse(self, method: str, path: str, seconds: float) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        """It is over, since there is no room, and may be tried again in so many seconds: headers and body of the 429.
+
+        `path` must be one of the few that are refused early.
+        """
+        self._metrics.rejected.labels("queue_full").inc()
+        self.end(method, path, 429)
+        headers, body = _refusal(math.ceil(seconds))
+        own = self.request_id.encode()
+        body = body.replace(_NO_ID, own)
+        return [(b"x-request-id", own), (b"content-length", b"%d" % len(body)), *headers], body
+
 
 class Stage:
     """One stage of a call. Its `attributes` go to the trace."""
@@ -161,18 +173,12 @@ class Stage:
 def identifier(headers: Headers) -> str:
     """The request's own id, if it has a sound one, or a new one."""
     offered = headers.get("x-request-id", "")
-    # Unlike uuid4, no system call; nobody needs an id that cannot be guessed.
-    return offered if _REQUEST_ID.fullmatch(offered) else f"{random.getrandbits(128):032x}"
+    return offered if _REQUEST_ID.fullmatch(offered) else new_identifier()
 
 
-def refuse(call: Call, scope: Scope, seconds: float, metrics: Metrics) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """End a call that found no room and may try again in so many seconds: headers and body of its 429."""
-    metrics.rejected.labels("queue_full").inc()
-    call.end(scope["method"], scope["path"], 429)
-    headers, body = _refusal(math.ceil(seconds))
-    own = call.request_id.encode()
-    body = body.replace(_NO_ID, own)
-    return [(b"x-request-id", own), (b"content-length", b"%d" % len(body)), *headers], body
+def new_identifier() -> str:
+    """Unlike uuid4, without a system call: nobody needs an id that cannot be guessed."""
+    return f"{random.getrandbits(128):032x}"
 
 
 @lru_cache(maxsize=64)
@@ -225,7 +231,7 @@ class CallMiddleware:
             logs.request.reset(token)
 
     async def _refuse(self, call: Call, seconds: float, scope: Scope, send: Send) -> None:
-        headers, body = refuse(call, scope, seconds, self._metrics)
+        headers, body = call.refuse(scope["method"], scope["path"], seconds)
         await send({"type": "http.response.start", "status": 429, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import functools
 import logging
-import random
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service import problems
+from service.calls import new_identifier
 from service.door import Door
 from service.problems import Problem
 
@@ -196,7 +196,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self.transport.close()  # what is written now would be taken for the answer to the request before
             return
-        request_id = f"{random.getrandbits(128):032x}"
+        request_id = new_identifier()
         answer = problems.response(Problem(status, detail, headers=headers), request_id)
         head = [(b"x-request-id", request_id.encode()), (b"connection", b"close"), *answer.raw_headers]
         self._write(status, head, answer.body)

@@ -6,7 +6,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from service import logs
-from service.calls import Call, identifier, refuse
+from service.calls import Call, identifier
 from service.early import Refusal, in_question, seconds_to_wait
 from service.metrics import Metrics
 
@@ -35,6 +35,6 @@ class Door:
         call = Call(identifier(headers), self._metrics, self._timeout)
         token = logs.request.set(call.identity)
         try:
-            return refuse(call, scope, seconds, self._metrics)
+            return call.refuse(scope["method"], scope["path"], seconds)
         finally:
             logs.request.reset(token)

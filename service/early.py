@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
 
-from service.uploads import RAW, content_type
+from service.uploads import content_type, is_picture
 
 # Seconds until there should be room for a path's work: of the default model, or of the first of all that has some. None
 # where there is room now.
@@ -26,7 +26,9 @@ async def refused(refusal: Refusal, scope: Scope, headers: Headers, receive: Rec
     """
     if not in_question(refusal, scope):
         return None, receive
-    message = await _first(headers, receive) if _body_matters(scope, content_type(headers)) else None
+    # A bare picture names nothing.
+    looks = not (_named(scope) or is_picture(content_type(headers)))
+    message = await _first(headers, receive) if looks else None
     body = None if message is None or message.get("more_body", False) else message.get("body", b"")
     seconds = seconds_to_wait(refusal, scope, headers, body)
     return seconds, receive if message is None else _replayed(message, receive)
@@ -45,15 +47,10 @@ def seconds_to_wait(refusal: Refusal, scope: Scope, headers: Headers, body: byte
     """
     kind = content_type(headers)
     may_name = _named(scope)
-    if _body_matters(scope, kind):
+    if not (may_name or is_picture(kind)):
         # JSON may spell a name with escapes.
         may_name = body is None or _PARAMETER in body or ("json" in kind and b"\\" in body)
     return refusal(scope["path"], may_name)
-
-
-def _body_matters(scope: Scope, kind: str) -> bool:
-    """Whether it takes the body to know if a model is named. A bare picture names nothing."""
-    return not (_named(scope) or kind in RAW or kind.startswith("image/"))
 
 
 def _named(scope: Scope) -> bool:

@@ -21,7 +21,7 @@ MAX_JSON_BYTES = 1_000_000
 _FORM = "multipart/form-data"
 _JSON = "application/json"
 # The last is what curl --data-binary says unless it is told otherwise.
-RAW = ("application/octet-stream", "application/x-www-form-urlencoded", "")
+_RAW = ("application/octet-stream", "application/x-www-form-urlencoded", "")
 
 Parameters = TypeVar("Parameters", bound=BaseModel)
 
@@ -56,7 +56,7 @@ async def read(request: Request) -> Upload:
         upload = await _read_form(request)
     elif kind == _JSON:
         upload = Upload(None, await _json_object(request))
-    elif kind in RAW or kind.startswith("image/"):
+    elif is_picture(kind):
         upload = Upload(await request.body() or None, {})
     else:
         raise _wrong_type(
@@ -79,6 +79,11 @@ async def read_json(request: Request) -> Upload:
 def content_type(headers: Headers) -> str:
     """The media type that the headers tell, without its parameters; empty where they tell none."""
     return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def is_picture(kind: str) -> bool:
+    """Whether a body of that media type is taken for a bare picture."""
+    return kind in _RAW or kind.startswith("image/")
 
 
 def _wrong_type(kind: str, accepted: str) -> Problem:
