@@ -2,8 +2,11 @@
 
 Generated faces, edits, encodings, sweeps, broken pictures and clients that hang up, at a fixed rate, open-loop. Once a
 minute the service's memory, descriptors and threads and the latencies of that minute are recorded. What grows is found
-by a Theil-Sen slope over the minutes after the first tenth, which outliers do not move. The results go to
-benchmarks/results/soak.{json,md}.
+by a Theil-Sen slope over the minutes after the first tenth, which outliers do not move.
+
+A machine that others share gets slower too. So the server that has run all that time is then measured in turns with
+one just started, at the same rate: what slows both is the machine, and what slows the old one alone is its age.
+The results go to benchmarks/results/soak.{json,md}.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ _PEAK_SECONDS = 10.0
 _PICTURES = 64
 _SETTLING_SECONDS = 1.0  # until the service has noticed that a minute's clients are gone
 _LEAVING_EVERY = 20  # one client in so many hangs up before its answer
+_PAIRS = 10  # of turns of the old and of a fresh server
 # What may be called flat: over the whole run, of the level that the first minutes settled at.
 _MOST_GROWTH = {"memory_megabytes": 0.05, "descriptors": 0.1, "threads": 0.1, "p99": 0.25}
 
@@ -61,6 +65,23 @@ class Growth:
     @property
     def flat(self) -> bool:
         return self.grown <= self.most * self.level
+
+
+@dataclass(frozen=True)
+class Age:
+    """The p99 in milliseconds of the server that ran all the time, and of a fresh one, in each pair of turns."""
+
+    old: list[float]
+    fresh: list[float]
+
+    @property
+    def ratio(self) -> float:
+        """Of the old to the fresh, in the median of the pairs."""
+        return statistics.median(old / fresh for old, fresh in zip(self.old, self.fresh, strict=True))
+
+    @property
+    def flat(self) -> bool:
+        return self.ratio <= 1 + _MOST_GROWTH["p99"]
 
 
 def slope(values: Sequence[float]) -> float:
@@ -133,8 +154,31 @@ async def minute(port: int, requests: list[Request], rate: float, seconds: float
     return outcome
 
 
-def soak(bundle: Path, minutes: int, share: float, seconds: float) -> tuple[float, list[Minute]]:
-    """The peak in requests a second, and what each minute of `seconds` at that share of it showed."""
+@dataclass(frozen=True)
+class Record:
+    """The peak in requests a second, what each minute at a share of it showed, and what age did."""
+
+    peak: float
+    minutes: list[Minute]
+    age: Age
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        """Of each quantity, whether it is flat; a slope of p99 that a fresh server has as well is the machine's."""
+        found = {name: "flat" if each.flat else "GROWS" for name, each in growth(self.minutes).items()}
+        if not self.age.flat:
+            found["p99"] = "GROWS"
+        elif found["p99"] == "GROWS":
+            found["p99"] = "the machine's"
+        return found
+
+    @property
+    def passed(self) -> bool:
+        return not faults(self.minutes) and "GROWS" not in self.verdicts.values()
+
+
+def soak(bundle: Path, minutes: int, share: float, seconds: float) -> Record:
+    """Run it: that many minutes, of `seconds` each, and then the turns, of half as long."""
     requests, found = mixed(bundle), []
     facet = servers()["facet"]
     # A client that takes a connection out of its pool just when the server gives it up is no fault of the server's.
@@ -148,7 +192,25 @@ def soak(bundle: Path, minutes: int, share: float, seconds: float) -> tuple[floa
             time.sleep(_SETTLING_SECONDS)
             found.append(_sample(instance, outcome))
             print(f"minute {number + 1}: {found[-1]}", flush=True)
-    return peak, found
+        with running(server, bundle, others) as fresh:
+            age = _age(instance.port, fresh.port, requests, share * peak, seconds / 2)
+    return Record(peak, found, age)
+
+
+def _age(old: int, fresh: int, requests: list[Request], rate: float, seconds: float) -> Age:
+    """Load the servers on those two ports in turns; the first turn of the fresh one only warms it up."""
+
+    def p99(port: int, number: int) -> float:
+        return asyncio.run(minute(port, requests, rate, seconds, number)).percentile(99)
+
+    p99(fresh, 0)
+    found: dict[int, list[float]] = {old: [], fresh: []}
+    for number in range(_PAIRS):
+        # Who begins changes, so that what drifts within a pair is nobody's.
+        for port in (old, fresh) if number % 2 == 0 else (fresh, old):
+            found[port].append(p99(port, number))
+        print(f"p99 in turns: old {found[old][-1]:.1f} ms, fresh {found[fresh][-1]:.1f} ms", flush=True)
+    return Age(found[old], found[fresh])
 
 
 def _sample(instance: Instance, outcome: Outcome) -> Minute:
@@ -167,32 +229,39 @@ def faults(minutes: Sequence[Minute]) -> int:
     return sum(count for each in minutes for status, count in each.statuses.items() if status == 0 or status >= 500)
 
 
-def report(peak: float, share: float, minutes: Sequence[Minute], facts: str) -> str:
+def report(record: Record, share: float, facts: str) -> str:
     """The results as Markdown."""
     total: dict[int, int] = {}
-    for each in minutes:
+    for each in record.minutes:
         for status, count in each.statuses.items():
             total[status] = total.get(status, 0) + count
+    age, verdicts = record.age, record.verdicts
     lines = [
         "# Soak",
         "",
         f"- {facts}.",
-        f"- The peak of this mixture: {peak:.0f} requests/s; asked for: {share:.0%} of it.",
+        f"- The peak of this mixture: {record.peak:.0f} requests/s; asked for: {share:.0%} of it.",
         f"- Answers by status: {', '.join(f'{status}: {count}' for status, count in sorted(total.items()))}.",
-        f"- Faults (5xx, or no answer): {faults(minutes)}.",
+        f"- Faults (5xx, or no answer): {faults(record.minutes)}.",
+        f"- Afterwards, in {len(age.old)} pairs of turns with a server just started: "
+        f"p99 {statistics.median(age.old):.1f} ms against {statistics.median(age.fresh):.1f}, "
+        f"{age.ratio:.2f} times in the median of the pairs ({1 + _MOST_GROWTH['p99']:g} allowed).",
         "",
         "| | level | grown over the run | allowed | |",
         "|---|---|---|---|---|",
     ]
     lines += [
-        f"| {name} | {found.level:.4g} | {found.grown:+.3g} | {found.most * found.level:.3g} "
-        f"| {'flat' if found.flat else 'GROWS'} |"
-        for name, found in growth(minutes).items()
+        f"| {name} | {found.level:.4g} | {found.grown:+.3g} | {found.most * found.level:.3g} | {verdicts[name]} |"
+        for name, found in growth(record.minutes).items()
     ]
     lines += ["", "| minute | memory MB | descriptors | threads | p50 ms | p99 ms |", "|---|---|---|---|---|---|"]
     lines += [
         f"| {n} | {m.memory_megabytes:.0f} | {m.descriptors} | {m.threads} | {m.p50:.1f} | {m.p99:.1f} |"
-        for n, m in enumerate(minutes, 1)
+        for n, m in enumerate(record.minutes, 1)
+    ]
+    lines += ["", "| pair | p99 ms, old | p99 ms, fresh |", "|---|---|---|"]
+    lines += [
+        f"| {n} | {old:.1f} | {fresh:.1f} |" for n, (old, fresh) in enumerate(zip(age.old, age.fresh, strict=True), 1)
     ]
     return "\n".join(lines) + "\n"
 
@@ -206,27 +275,28 @@ def main() -> int:
     arguments.add_argument("--share", type=float, default=_SHARE, help="of the peak")
     arguments.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     asked = arguments.parse_args()
-    peak, minutes = soak(asked.bundle.resolve(), asked.minutes, asked.share, asked.seconds)
+    record = soak(asked.bundle.resolve(), asked.minutes, asked.share, asked.seconds)
     machine = (
         f"{platform.machine()}, {os.cpu_count()} cores (the load generator keeps to one, the service to the others)"
     )
     machine += f", Python {platform.python_version()}"
-    text = report(peak, asked.share, minutes, f"{machine}; bundle {asked.bundle.name}")
+    text = report(record, asked.share, f"{machine}; bundle {asked.bundle.name}")
     print(text)
-    found = growth(minutes)
     facts = {
         "machine": machine,
-        "peak_requests_per_second": peak,
+        "peak_requests_per_second": record.peak,
         "share": asked.share,
         "seconds": asked.seconds,
-        "growth": {name: asdict(each) for name, each in found.items()},
-        "faults": faults(minutes),
-        "minutes": [asdict(each) for each in minutes],
+        "growth": {name: asdict(each) for name, each in growth(record.minutes).items()},
+        "age": asdict(record.age) | {"ratio": record.age.ratio},
+        "verdicts": record.verdicts,
+        "faults": faults(record.minutes),
+        "minutes": [asdict(each) for each in record.minutes],
     }
     asked.out.mkdir(parents=True, exist_ok=True)
     (asked.out / "soak.json").write_text(json.dumps(facts, indent=1) + "\n")
     (asked.out / "soak.md").write_text(text)
-    return 0 if not faults(minutes) and all(each.flat for each in found.values()) else 1
+    return 0 if record.passed else 1
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ import random
 import pytest
 
 from benchmarks import soak
-from benchmarks.soak import Minute
+from benchmarks.soak import Age, Minute, Record
+
+YOUNG = Age([40.0, 90.0, 41.0], [41.0, 80.0, 40.0])
 
 
 def minutes(memory: list[float], p99: float = 100.0, statuses: dict[int, int] | None = None) -> list[Minute]:
@@ -46,8 +48,32 @@ def test_faults_are_what_clients_that_stayed_did_not_get():
     assert soak.faults(minutes([1.0, 1.0], statuses={0: 1, 200: 5, 422: 3, 429: 2, 503: 4})) == 10
 
 
+def growing_latency() -> list[Minute]:
+    return [Minute(400, 20, 12, 10.0, 40.0 + n, {200: 500}) for n in range(60)]
+
+
+def test_latency_that_grows_for_a_fresh_server_too_is_the_machines():
+    record = Record(100.0, growing_latency(), YOUNG)
+    assert record.verdicts["p99"] == "the machine's"
+    assert record.passed
+
+
+@pytest.mark.parametrize("minutes", [growing_latency(), minutes(noisy(400, 0))])
+def test_a_server_that_is_slower_than_a_fresh_one_has_aged_whatever_the_slope_says(minutes):
+    record = Record(100.0, minutes, Age([60.0, 52.0, 30.0], [40.0, 40.0, 40.0]))  # the median pair: 1.3
+    assert record.age.ratio == pytest.approx(1.3)
+    assert record.verdicts["p99"] == "GROWS"
+    assert not record.passed
+
+
+def test_faults_fail_the_soak():
+    assert Record(100.0, minutes(noisy(400, 0)), YOUNG).passed
+    assert not Record(100.0, minutes(noisy(400, 0), statuses={200: 5, 503: 1}), YOUNG).passed
+
+
 def test_the_report_says_what_grows():
-    told = soak.report(100.0, 0.7, minutes(noisy(400, 1)), "a machine")
+    told = soak.report(Record(100.0, minutes(noisy(400, 1)), YOUNG), 0.7, "a machine")
     assert "| memory_megabytes |" in told
     assert told.count("GROWS") == 1
     assert told.count("flat") == 3
+    assert "1.02 times in the median of the pairs (1.25 allowed)" in told
