@@ -72,12 +72,16 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._answer: asyncio.Future[int] | None = None
-        self.lost = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether the last answer or the server ended it, so that the next request needs another."""
+        return self._transport is None or self._transport.is_closing()
 
     def ask(self, payload: bytes) -> asyncio.Future[int]:
         """Send a request; the future is its status, or ConnectionError."""
         self._answer = asyncio.get_running_loop().create_future()
-        if self._transport is None or self._transport.is_closing():
+        if self.closed:
             self._answer.set_exception(ConnectionError("closed"))
         else:
             self._transport.write(payload)
@@ -102,7 +106,6 @@ class _Connection(asyncio.Protocol):
             self._answer.set_result(status)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.lost = True
         if self._answer and not self._answer.done():
             self._answer.set_exception(exc or ConnectionError("the server closed the connection"))
 
@@ -125,7 +128,8 @@ async def press(
         while (started := time.perf_counter()) < end:
             request = next(supply)
             try:
-                if connection is None:
+                # An answer that says `Connection: close` ends its connection without being a fault.
+                if connection is None or connection.closed:
                     _, connection = await loop.create_connection(_Connection, "127.0.0.1", port)
                 status = await connection.ask(request.payload)
             except (ConnectionError, OSError, httptools.HttpParserError):
@@ -152,7 +156,7 @@ class _Pool:
         """The status of the answer, 0 where the connection broke."""
         try:
             # Servers close connections that nobody used for some seconds.
-            while self._free and self._free[-1].lost:
+            while self._free and self._free[-1].closed:
                 self._free.pop()
             if self._free:
                 connection = self._free.pop()
