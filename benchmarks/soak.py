@@ -22,7 +22,7 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -71,10 +71,14 @@ class Growth:
 
 @dataclass(frozen=True)
 class Age:
-    """The p99 in milliseconds of the server that ran all the time, and of a fresh one, in each pair of turns."""
+    """The p99 in milliseconds of the server that ran all the time, and of a fresh one, in each pair of turns.
+
+    `faults` are those of both servers, in all turns.
+    """
 
     old: list[float]
     fresh: list[float]
+    faults: int = 0
 
     @property
     def quartiles(self) -> tuple[float, float, float]:
@@ -178,8 +182,13 @@ class Record:
         return found
 
     @property
+    def faults(self) -> int:
+        """In the minutes and in the turns."""
+        return sum(faults(each.statuses) for each in self.minutes) + self.age.faults
+
+    @property
     def passed(self) -> bool:
-        return not faults(self.minutes) and "GROWS" not in self.verdicts.values()
+        return not self.faults and "GROWS" not in self.verdicts.values()
 
 
 def soak(bundle: Path, minutes: int, share: float, seconds: float) -> Record:
@@ -205,17 +214,19 @@ def soak(bundle: Path, minutes: int, share: float, seconds: float) -> Record:
 def _age(old: int, fresh: int, requests: list[Request], rate: float, seconds: float) -> Age:
     """Load the servers on those two ports in turns; the first turn of the fresh one only warms it up."""
 
-    def p99(port: int, number: int) -> float:
-        return asyncio.run(minute(port, requests, rate, seconds, number)).percentile(99)
+    def turn(port: int, number: int) -> Outcome:
+        return asyncio.run(minute(port, requests, rate, seconds, number))
 
-    p99(fresh, 0)
+    broken = faults(turn(fresh, 0).statuses)
     found: dict[int, list[float]] = {old: [], fresh: []}
     for number in range(_PAIRS):
         # Who begins changes, so that what drifts within a pair is nobody's.
         for port in (old, fresh) if number % 2 == 0 else (fresh, old):
-            found[port].append(p99(port, number))
+            outcome = turn(port, number)
+            found[port].append(outcome.percentile(99))
+            broken += faults(outcome.statuses)
         print(f"p99 in turns: old {found[old][-1]:.1f} ms, fresh {found[fresh][-1]:.1f} ms", flush=True)
-    return Age(found[old], found[fresh])
+    return Age(found[old], found[fresh], broken)
 
 
 def _sample(instance: Instance, outcome: Outcome) -> Minute:
@@ -229,9 +240,9 @@ def _sample(instance: Instance, outcome: Outcome) -> Minute:
     )
 
 
-def faults(minutes: Sequence[Minute]) -> int:
+def faults(statuses: Mapping[int, int]) -> int:
     """Answers with 5xx, and none at all, of clients that stayed."""
-    return sum(count for each in minutes for status, count in each.statuses.items() if status == 0 or status >= 500)
+    return sum(count for status, count in statuses.items() if status == 0 or status >= 500)
 
 
 def report(record: Record, share: float, facts: str) -> str:
@@ -248,7 +259,7 @@ def report(record: Record, share: float, facts: str) -> str:
         f"- {facts}.",
         f"- The peak of this mixture: {record.peak:.0f} requests/s; asked for: {share:.0%} of it.",
         f"- Answers by status: {', '.join(f'{status}: {count}' for status, count in sorted(total.items()))}.",
-        f"- Faults (5xx, or no answer): {faults(record.minutes)}.",
+        f"- Faults (5xx, or no answer): {record.faults}.",
         f"- Afterwards, in {len(age.old)} pairs of turns with a server just started: "
         f"p99 {statistics.median(age.old):.1f} ms against {statistics.median(age.fresh):.1f}, "
         f"{ratio:.2f} times in the median of the pairs, {first:.2f} and {third:.2f} in their quartiles "
@@ -293,7 +304,7 @@ def main() -> int:
         "growth": {name: asdict(each) for name, each in growth(record.minutes).items()},
         "age": asdict(record.age) | {"quartiles": record.age.quartiles},
         "verdicts": record.verdicts,
-        "faults": faults(record.minutes),
+        "faults": record.faults,
         "minutes": [asdict(each) for each in record.minutes],
     }
     asked.out.mkdir(parents=True, exist_ok=True)

@@ -45,7 +45,7 @@ def test_what_shrinks_is_flat():
 
 
 def test_faults_are_what_clients_that_stayed_did_not_get():
-    assert soak.faults(minutes([1.0, 1.0], statuses={0: 1, 200: 5, 422: 3, 429: 2, 503: 4})) == 10
+    assert soak.faults({0: 1, 200: 5, 422: 3, 429: 2, 503: 4}) == 5
 
 
 def growing_latency() -> list[Minute]:
@@ -58,9 +58,9 @@ def test_latency_that_grows_for_a_fresh_server_too_is_the_machines():
     assert record.passed
 
 
-@pytest.mark.parametrize("minutes", [growing_latency(), minutes(noisy(400, 0))])
-def test_a_server_that_is_slower_than_a_fresh_one_has_aged_whatever_the_slope_says(minutes):
-    record = Record(100.0, minutes, Age([60.0, 52.0, 30.0], [40.0, 40.0, 40.0]))  # the median pair: 1.3
+@pytest.mark.parametrize("shown", [growing_latency(), minutes(noisy(400, 0))])
+def test_a_server_that_is_slower_than_a_fresh_one_has_aged_whatever_the_slope_says(shown):
+    record = Record(100.0, shown, Age([60.0, 52.0, 30.0], [40.0, 40.0, 40.0]))  # the median pair: 1.3
     assert record.age.quartiles == pytest.approx((1.025, 1.3, 1.4))
     assert record.verdicts["p99"] == "GROWS"
     assert not record.passed
@@ -68,7 +68,11 @@ def test_a_server_that_is_slower_than_a_fresh_one_has_aged_whatever_the_slope_sa
 
 def test_faults_fail_the_soak():
     assert Record(100.0, minutes(noisy(400, 0)), YOUNG).passed
-    assert not Record(100.0, minutes(noisy(400, 0), statuses={200: 5, 503: 1}), YOUNG).passed
+    broken = Record(100.0, minutes([400.0] * 60, statuses={200: 5, 503: 1}), YOUNG)
+    assert (broken.faults, broken.passed) == (60, False)
+    late = Record(100.0, minutes([400.0] * 60), Age([40.0, 41.0], [41.0, 40.0], faults=2))
+    assert (late.faults, late.passed) == (2, False)
+    assert "Faults (5xx, or no answer): 2." in soak.report(late, 0.7, "a machine")
 
 
 def test_the_report_says_what_grows():
