@@ -62,8 +62,15 @@ def cluster() -> Iterator[Any]:
     """A local Ray cluster."""
     ray = pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
     kept = os.environ.get("PYTHONPATH")
-    # Workers inherit the path. A busy machine takes longer to start a node than the 30 s that are usual.
-    variables = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "120", "PYTHONPATH": str(ROOT)}
+    # Workers inherit them. On a busy machine a node takes longer to start than the usual 30 s, and Serve's proxy longer
+    # to be ready than the usual 3 times 5 s, after which it is killed while its caller waits for it.
+    variables = {
+        "PYTHONPATH": str(ROOT),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_raylet_start_wait_time_s": "120",
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
+    }
     os.environ |= variables
     try:
         ray.init(
