@@ -155,7 +155,7 @@ class _Pool:
     async def ask(self, payload: bytes) -> int:
         """The status of the answer, 0 where the connection broke."""
         try:
-            # Servers close connections that nobody used for some seconds.
+            # Servers close connections that nobody used for some seconds, and some with an answer.
             while self._free and self._free[-1].closed:
                 self._free.pop()
             if self._free:

@@ -63,7 +63,8 @@ def cluster() -> Iterator[Any]:
     ray = pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
     kept = os.environ.get("PYTHONPATH")
     # Workers inherit them. On a busy machine a node takes longer to start than the usual 30 s, and Serve's proxy longer
-    # to be ready than the usual 3 times 5 s, after which it is killed while its caller waits for it.
+    # to be ready than the usual 3 times 5 s, after which it is killed while its caller waits for it. Its health checks,
+    # which kill it likewise, get as long.
     variables = {
         "PYTHONPATH": str(ROOT),
         "RAY_USAGE_STATS_ENABLED": "0",
