@@ -22,7 +22,7 @@ import numpy as np
 from service import bundle as bundles
 from service import golden
 from service.batcher import buckets
-from service.bundle import GRAPHS, Bundle
+from service.bundle import Bundle
 from service.memory import Arrays
 from service.runtime import OnnxRuntime, RuntimeUnavailableError, require_onnxruntime
 from service.settings import Settings
@@ -50,7 +50,7 @@ def ways(bundle: Bundle, half: Bundle | None) -> Ways:
             raise Unproven(f"{which.identity}: batches were not captured; the warning above says why")
         if not all(graph.page_locked for graph in bound.graphs.values()):
             raise Unproven(f"{which.identity}: there are no buffers in page-locked memory; the warning above says why")
-        found[f"{name}plain"] = {graph: bound.graphs[graph].plain for graph in GRAPHS}
+        found[f"{name}plain"] = {graph: bound.graphs[graph].plain for graph in bound.graphs}
         found[f"{name}buffers"] = dict(bound.graphs)
         found[f"{name}captured"] = dict(captured.graphs)
     return found
@@ -110,7 +110,8 @@ def tolerances(tried: Ways, bundle: Bundle, half: Bundle | None) -> dict[str, di
     """What each way may be off, by output: what the export of its bundle allowed."""
 
     def allowed(which: Bundle) -> dict[str, float]:
-        return {name: limit for graph in GRAPHS for name, limit in which.manifest.parity[graph].tolerance.items()}
+        parity = which.manifest.parity
+        return {name: limit for graph in which.manifest.graphs for name, limit in parity[graph].tolerance.items()}
 
     return {way: allowed(half if half is not None and way.startswith("half") else bundle) for way in tried}
 

@@ -52,7 +52,7 @@ def arrangement(bundle: bundles.Bundle, name: str, batch: int, workers: int, thr
 def measure(bundle: bundles.Bundle, rounds: int, batches: list[int]) -> list[str]:
     """Rows of a Markdown table."""
     rows = ["| graph | batch | " + " | ".join(ARRANGEMENTS) + " |", "|---|---|" + "---|" * len(ARRANGEMENTS)]
-    for name in bundles.GRAPHS:
+    for name in bundle.manifest.graphs:
         for batch in batches:
             runs = [arrangement(bundle, name, batch, *shape) for shape in ARRANGEMENTS.values()]
             times: list[list[float]] = [[] for _ in runs]

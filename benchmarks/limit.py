@@ -37,7 +37,7 @@ class Work:
             for name in bundles.GRAPHS
         )
         self._manifest = bundle.manifest
-        self._sampler = Sampler(bundle.manifest.prior, bundle.manifest.attribute_groups)
+        self._sampler = Sampler(bundle.prior, bundle.manifest.attribute_groups)
 
     def generate(self, count: int) -> None:
         """`count` faces from seeds to PNG."""

@@ -6,6 +6,8 @@ top-left corner of the top-left pixel, whose centre is (0.5, 0.5).
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from PIL import Image
 
@@ -52,6 +54,19 @@ def of_box(box: images.Box, size: int) -> np.ndarray:
     """The transform f64 [2, 3] of a frame of `size` x `size` that shows a box of the picture as it stands."""
     left, top, right, bottom = box
     return np.array([[(right - left) / size, 0.0, left], [0.0, (bottom - top) / size, top]])
+
+
+class Crop(Protocol):
+    """A square of an aligned picture as the model sees it; `service.bundle.FaceFrame` is one."""
+
+    image_size: int
+    crop_box: images.Box
+
+
+def between(frame: Crop, other: Crop) -> np.ndarray:
+    """The transform f64 [2, 3] from one frame's coordinates to another's, of the same aligned pictures."""
+    first, second = (of_box(each.crop_box, each.image_size) for each in (frame, other))
+    return after(inverse(second), first)
 
 
 def scale(matrix: np.ndarray) -> float:

@@ -1,7 +1,19 @@
 """The bundle: the only contract between training and serving. One schema, read here and written by `export`.
 
 bundles/<name>/
-    manifest.json  encoder.onnx  decoder.onnx  MODEL_CARD.md  samples.png
+    manifest.json  encoder.onnx  decoder.onnx  gaussian_prior.npz  MODEL_CARD.md  samples.png
+                   [editor.onnx  editor_samples.png]
+
+| graph   | inputs                                            | outputs                                                |
+|---------|---------------------------------------------------|--------------------------------------------------------|
+| encoder | image u8 [N,S,S,3], attributes f32 [N,K]          | mean, log_variance f32 [N,Z], attribute_estimates [N,K] |
+| decoder | latent f32 [N,Z], attributes f32 [N,K]            | image u8 [N,S,S,3]                                     |
+| editor  | image u8 [N,E,E,3], change f32 [N,K]              | mask f32 [N,E,E,1], gain, residual [N,E,E,3], flow [N,E,E,2] |
+| prior   | noise f32 [N,Z], attributes f32 [N,K]             | latent f32 [N,Z]                                       |
+
+Encoder and decoder are in every bundle. A bundle without an editor edits photographs by the difference of two decodes.
+The name `prior.onnx` and its interface are set aside for a learned prior; no service runs one yet. Bundles of schema 1
+have no editor and keep the arrays of their prior in the manifest.
 """
 
 from __future__ import annotations
@@ -10,17 +22,24 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
-SCHEMA_VERSION = 1
+from service.gaussian_prior import FILE as PRIOR_FILE
+from service.gaussian_prior import GaussianPrior, PriorError
+
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
-GraphKind = Literal["encoder", "decoder"]
+GraphKind = Literal["encoder", "decoder", "editor"]
 GRAPH_KINDS: tuple[GraphKind, ...] = get_args(GraphKind)
-GRAPHS = tuple(f"{kind}.onnx" for kind in GRAPH_KINDS)
+GRAPHS = ("encoder.onnx", "decoder.onnx")  # of every bundle
+EDITOR, LEARNED_PRIOR = "editor.onnx", "prior.onnx"
+EDITOR_SAMPLES = "editor_samples.png"
 REQUIRED_FILES = (*GRAPHS, "MODEL_CARD.md", "samples.png")
+Direction = Literal["added", "removed"]
 
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -64,23 +83,37 @@ class Attribute(_Part):
     group: str | None = Field(default=None, description="attributes of a group exclude each other")
     gain: float = Field(description="calibration of the latent step; already inside the graphs")
     sensitive: bool = False
+    experimental: dict[Direction, Annotated[str, Field(min_length=1)]] = Field(
+        default={}, description="directions whose edits of photographs are not offered by default, and why, as measured"
+    )
 
 
-class SamplingPrior(_Part):
-    """Gaussians fitted to the training set, from which faces are generated.
+class AttributePrior(_Part):
+    """How the labels of the training set are distributed, in -1..1: `attribute_mean` [K], `attribute_covariance`
+    [K][K]. `attribute_levels` [K][2] are what faces without and with an attribute typically show; where they are
+    missing, -1 and 1.
+    """
+
+    attribute_mean: list[float]
+    attribute_covariance: list[list[float]]
+    attribute_levels: list[tuple[float, float]] | None = None
+
+
+class SamplingPrior(AttributePrior):
+    """Gaussians fitted to the training set, from which faces are generated; as a checkpoint and schema 1 keep them.
 
     Given attributes a, latents lie at `latent_mean` [Z] + `latent_weights` [Z][K] a, with the covariance whose Cholesky
-    factor is `latent_cholesky` (lower triangle, row i has i + 1 values). `attribute_mean` [K] and
-    `attribute_covariance` [K][K] describe the labels in -1..1. `attribute_levels` [K][2] are what faces without and
-    with an attribute typically show; where they are missing, -1 and 1.
+    factor is `latent_cholesky` (lower triangle, row i has i + 1 values).
     """
 
     latent_mean: list[float]
     latent_weights: list[list[float]]
     latent_cholesky: list[list[float]]
-    attribute_mean: list[float]
-    attribute_covariance: list[list[float]]
-    attribute_levels: list[tuple[float, float]] | None = None
+
+    @property
+    def attributes_alone(self) -> AttributePrior:
+        """Without the large arrays, as schema 2 keeps it in the manifest."""
+        return AttributePrior.model_validate(self.model_dump(include=set(AttributePrior.model_fields)))
 
 
 class Tensor(_Part):
@@ -125,15 +158,16 @@ class Training(_Part):
 class Manifest(_Part):
     """Everything there is to know about a bundle; nothing about a model is configured anywhere else."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     name: _Name
     version: _Name
     description: str
     weights_licence: str
     frame: FaceFrame
+    editor_frame: FaceFrame | None = Field(default=None, description="of the editor's pictures; its own size and box")
     latent_size: int = Field(ge=1)
     attributes: list[Attribute] = Field(min_length=1)
-    prior: SamplingPrior
+    prior: AttributePrior
     files: dict[str, FileEntry]
     parity: dict[str, Parity]
     training: Training
@@ -147,26 +181,74 @@ class Manifest(_Part):
     def attribute_groups(self) -> list[str | None]:
         return [attribute.group for attribute in self.attributes]
 
+    @property
+    def graph_kinds(self) -> tuple[GraphKind, ...]:
+        """The graphs that this bundle has and a service runs."""
+        return tuple(kind for kind in GRAPH_KINDS if f"{kind}.onnx" in self.files)
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """Their files."""
+        return tuple(f"{kind}.onnx" for kind in self.graph_kinds)
+
+    @property
+    def required_files(self) -> tuple[str, ...]:
+        return (*REQUIRED_FILES, PRIOR_FILE, *((EDITOR_SAMPLES,) if EDITOR in self.files else ()))
+
     @model_validator(mode="after")
     def _sizes_agree(self) -> Manifest:
         names, latent, count = self.attribute_names, self.latent_size, len(self.attributes)
         if len(set(names)) != count:
             raise ValueError("attributes: a name stands twice")
         refuse_ratings(names)
+        self._check_prior()
         prior = self.prior
-        if len(prior.latent_mean) != latent or [len(r) for r in prior.latent_cholesky] != list(range(1, latent + 1)):
-            raise ValueError(f"prior: latent_mean and latent_cholesky must describe {latent} dimensions")
-        if [len(row) for row in prior.latent_weights] != [count] * latent:
-            raise ValueError(f"prior: latent_weights must map {count} attributes to {latent} dimensions")
         if len(prior.attribute_mean) != count or [len(r) for r in prior.attribute_covariance] != [count] * count:
             raise ValueError(f"prior: attribute_mean and attribute_covariance must describe {count} attributes")
-        if missing := [name for name in REQUIRED_FILES if name not in self.files]:
+        if prior.attribute_levels is not None and len(prior.attribute_levels) != count:
+            raise ValueError(f"prior: attribute_levels must describe {count} attributes")
+        if missing := [name for name in self.required_files if name not in self.files]:
             raise ValueError(f"files: {missing[0]} is not listed")
-        for graph, (inputs, outputs) in graph_interfaces(self.frame.image_size, latent, count).items():
+        _check_editor_frame(self.frame, self.editor_frame, EDITOR in self.files)
+        interfaces = graph_interfaces(
+            self.frame.image_size, latent, count, self.editor_frame and self.editor_frame.image_size
+        )
+        if LEARNED_PRIOR in self.files:
+            interfaces[LEARNED_PRIOR] = learned_prior_interface(latent, count)
+        for graph, (inputs, outputs) in interfaces.items():
             entry = self.files[graph]
             if entry.inputs != inputs or entry.outputs != outputs:
                 raise ValueError(f"files.{graph}: inputs or outputs differ from what the sizes above imply")
         return self
+
+    def _check_prior(self) -> None:
+        """Raises ValueError where arrays of latents that are in the manifest have other sizes."""
+
+
+class ManifestOfSchema1(Manifest):
+    """As bundles had it before there were editors, the whole prior within."""
+
+    schema_version: Literal[1]
+    prior: SamplingPrior
+
+    @property
+    def required_files(self) -> tuple[str, ...]:
+        return REQUIRED_FILES
+
+    @model_validator(mode="after")
+    def _is_older(self) -> ManifestOfSchema1:
+        if self.editor_frame is not None or any(attribute.experimental for attribute in self.attributes):
+            raise ValueError("schema_version 1 has neither editor_frame nor experimental attributes")
+        if newer := {EDITOR, LEARNED_PRIOR, PRIOR_FILE} & set(self.files):
+            raise ValueError(f"files: schema_version 1 has no {min(newer)}")
+        return self
+
+    def _check_prior(self) -> None:
+        prior, latent, count = self.prior, self.latent_size, len(self.attributes)
+        if len(prior.latent_mean) != latent or [len(r) for r in prior.latent_cholesky] != list(range(1, latent + 1)):
+            raise ValueError(f"prior: latent_mean and latent_cholesky must describe {latent} dimensions")
+        if [len(row) for row in prior.latent_weights] != [count] * latent:
+            raise ValueError(f"prior: latent_weights must map {count} attributes to {latent} dimensions")
 
 
 @dataclass(frozen=True)
@@ -181,8 +263,33 @@ class Bundle:
         """`name@version`, as responses and metrics show it."""
         return f"{self.manifest.name}@{self.manifest.version}"
 
+    @cached_property
+    def prior(self) -> GaussianPrior:
+        """What faces are generated from. Raises BundleError where its file is not what the manifest implies."""
+        manifest = self.manifest
+        if isinstance(manifest.prior, SamplingPrior):
+            return GaussianPrior.of(manifest.prior)
+        path = self.path(PRIOR_FILE)
+        try:
+            return GaussianPrior.read(path, manifest.prior, manifest.latent_size, len(manifest.attributes))
+        except PriorError as exc:
+            raise BundleError(path, str(exc)) from exc
+
     def path(self, name: str) -> Path:
         return self.directory / name
+
+
+def _check_editor_frame(frame: FaceFrame, editor_frame: FaceFrame | None, has_editor: bool) -> None:
+    """Raises ValueError where one comes without the other, or frames are about different aligned pictures."""
+    if has_editor and editor_frame is None:
+        raise ValueError(f"editor_frame: is required where files lists {EDITOR}")
+    if editor_frame is None:
+        return
+    if not has_editor:
+        raise ValueError(f"files: {EDITOR} is not listed, and editor_frame is given")
+    for field in ("aligned_size", "landmarks"):
+        if getattr(editor_frame, field) != getattr(frame, field):
+            raise ValueError(f"editor_frame.{field}: must be that of frame")
 
 
 def refuse_ratings(names: Iterable[str]) -> None:
@@ -192,10 +299,13 @@ def refuse_ratings(names: Iterable[str]) -> None:
             raise ValueError(f"attributes: {name} rates people's looks and is never offered; train without it")
 
 
+Interface = tuple[list[Tensor], list[Tensor]]
+
+
 def graph_interfaces(
-    image_size: int, latent_size: int, attributes: int
-) -> dict[str, tuple[list[Tensor], list[Tensor]]]:
-    """Inputs and outputs of each graph file for a model of these sizes."""
+    image_size: int, latent_size: int, attributes: int, editor_size: int | None = None
+) -> dict[str, Interface]:
+    """Inputs and outputs of each graph file for a model of these sizes, with an editor where that has a size."""
     image = Tensor(name="image", dtype="uint8", shape=["N", image_size, image_size, 3])
     known = Tensor(name="attributes", dtype="float32", shape=["N", attributes])
     estimates = known.model_copy(update={"name": "attribute_estimates"})
@@ -204,7 +314,22 @@ def graph_interfaces(
     return {
         "encoder.onnx": ([image, known], [mean, log_variance, estimates]),
         "decoder.onnx": ([latent, known], [image]),
-    }
+    } | ({} if editor_size is None else {EDITOR: _editor_interface(editor_size, attributes)})
+
+
+def _editor_interface(size: int, attributes: int) -> Interface:
+    image = Tensor(name="image", dtype="uint8", shape=["N", size, size, 3])
+    change = Tensor(name="change", dtype="float32", shape=["N", attributes])
+    channels = {"mask": 1, "gain": 3, "residual": 3, "flow": 2}
+    fields = [Tensor(name=n, dtype="float32", shape=["N", size, size, count]) for n, count in channels.items()]
+    return [image, change], fields
+
+
+def learned_prior_interface(latent_size: int, attributes: int) -> Interface:
+    """Inputs and outputs of a graph that draws latents."""
+    noise = Tensor(name="noise", dtype="float32", shape=["N", latent_size])
+    known = Tensor(name="attributes", dtype="float32", shape=["N", attributes])
+    return [noise, known], [noise.model_copy(update={"name": "latent"})]
 
 
 def sha256_file(path: Path) -> str:
@@ -227,8 +352,9 @@ def read_manifest(directory: Path) -> Manifest:
         raise BundleError(
             path, f"schema_version {version} is newer than {SCHEMA_VERSION}, the newest this service reads; upgrade it"
         )
+    schema = ManifestOfSchema1 if version == 1 and version is not True else Manifest
     try:
-        return Manifest.model_validate(values)
+        return schema.model_validate(values)
     except ValidationError as exc:
         raise BundleError(path, "; ".join(_explain(error) for error in exc.errors()[:5])) from exc
 
@@ -251,7 +377,9 @@ def load(directory: Path) -> Bundle:
             raise BundleError(path, f"has {size} bytes; the manifest says {entry.bytes}")
         if digest != entry.sha256:
             raise BundleError(path, "its sha256 differs from the manifest's; the file was changed or damaged")
-    return Bundle(directory, manifest)
+    bundle = Bundle(directory, manifest)
+    _ = bundle.prior  # so that a file that cannot be used is refused here
+    return bundle
 
 
 def _explain(error: dict) -> str:

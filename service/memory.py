@@ -63,6 +63,16 @@ def run_halving(run: Run, inputs: Arrays, halved: Callable[[int], None] = lambda
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
+def run_in_parts(run: Run, inputs: Arrays, largest: int) -> Arrays:
+    """`run(inputs)`, at most `largest` rows at a time."""
+    count = len(next(iter(inputs.values())))
+    parts = [
+        run({name: array[start : start + largest] for name, array in inputs.items()})
+        for start in range(0, count, largest)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
 class Frugal:
     """A graph's `run` that halves its batches where memory is short, and knows whether it is.
 

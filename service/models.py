@@ -22,11 +22,11 @@ from service import golden
 from service.batcher import Batch, Batcher, BatcherError, QueueFullError, RequestTooLargeError, buckets
 from service.bundle import Bundle, BundleError, GraphKind, Manifest
 from service.calls import Call
-from service.memory import Frugal
+from service.memory import Frugal, run_in_parts
 from service.metrics import Metrics
 from service.places import Places
 from service.problems import Problem
-from service.runtime import RuntimeFactory, RuntimeUnavailableError, warm
+from service.runtime import RuntimeFactory, RuntimeUnavailableError, blank, run_of, warm
 from service.sensitivity import Withheld
 from service.settings import Settings
 from service.vectors import Sampler
@@ -59,19 +59,17 @@ class Model:
         self.runtime = runtime_factory(bundle, settings)
         max_batch = settings.max_batch or self.runtime.max_batch
         warm(self.runtime, bundle.manifest, buckets(max_batch))
-        golden.check(bundle, lambda latent, a: self._decode_directly(latent, a, max_batch))
-        # On a CPU both graphs share a thread for each core, and the next batch is ready for whichever is free first.
+        self._check_samples(max_batch)
+        # On a CPU all graphs share a thread for each core, and the next batch is ready for whichever is free first.
         # Elsewhere each has threads of its own, which hardly compute.
         here, workers = self.runtime.computes_here, self.runtime.workers
-        threads, begin = (workers, _yield_to_the_loop) if here else (2 * workers, None)
+        kinds = bundle.manifest.graph_kinds
+        threads, begin = (workers, _yield_to_the_loop) if here else (len(kinds) * workers, None)
         self._executor = ThreadPoolExecutor(threads, f"infer-{bundle.manifest.name}", begin)
-        self._graphs = {
-            "encoder": Frugal("encoder", self.runtime.encoder, metrics),
-            "decoder": Frugal("decoder", self.runtime.decoder, metrics),
-        }
+        self._graphs = {kind: Frugal(kind, run_of(self.runtime, kind), metrics) for kind in kinds}
         shared = Places(workers, ahead=1) if here else None
-        self.encoder, self.decoder = (
-            Batcher(
+        batchers = {
+            graph: Batcher(
                 graph,
                 run,
                 self._executor,
@@ -82,8 +80,10 @@ class Model:
                 padding=self.runtime.padding,
             )
             for graph, run in self._graphs.items()
-        )
-        self.sampler = Sampler(bundle.manifest.prior, bundle.manifest.attribute_groups)
+        }
+        self.encoder, self.decoder, self.editor = batchers["encoder"], batchers["decoder"], batchers.get("editor")
+        self._batchers: dict[GraphKind, Batcher] = batchers
+        self.sampler = Sampler(bundle.prior, bundle.manifest.attribute_groups)
         self.withheld = Withheld.of(bundle.manifest, settings.sensitive_attributes)
         # What a picture's latents depend on, for whoever keeps them. The frame decides what of a face is encoded.
         graph = bundle.manifest.files["encoder.onnx"]
@@ -105,8 +105,8 @@ class Model:
 
     @property
     def healthy(self) -> bool:
-        """Whether both workers live."""
-        return self.encoder.failure is None and self.decoder.failure is None
+        """Whether every worker lives."""
+        return all(batcher.failure is None for batcher in self._batchers.values())
 
     @property
     def ready(self) -> bool:
@@ -115,23 +115,19 @@ class Model:
 
     async def probe(self, seconds: float = _PROBE_SECONDS) -> None:
         """Where a graph ran out of memory, try one image, so that `ready` tells whether it has it again."""
-        interfaces = bundles.graph_interfaces(
-            self.manifest.frame.image_size, self.manifest.latent_size, len(self.manifest.attributes)
-        )
-        for batcher in (self.encoder, self.decoder):
-            if not self._graphs[batcher.graph].short or self._probing:
+        for kind, batcher in self._batchers.items():
+            if not self._graphs[kind].short or self._probing:
                 continue
-            tensors = interfaces[f"{batcher.graph}.onnx"][0]
             self._probing = True
             try:
-                await batcher.submit({t.name: np.zeros((1, *t.shape[1:]), t.dtype) for t in tensors}, seconds)
+                await batcher.submit(blank(self.manifest, kind, 1), seconds)
             except BatcherError:
                 continue  # it is still short of memory, or has no time for this
             finally:
                 self._probing = False
 
     def batcher(self, graph: GraphKind) -> Batcher:
-        return self.encoder if graph == "encoder" else self.decoder
+        return self._batchers[graph]
 
     def refusal(self, graph: GraphKind, images: int = 1) -> float | None:
         """Seconds until there should be room for a request that is to end in that graph with so many images, if there
@@ -170,6 +166,13 @@ class Model:
         """f32 [N, Z] and f32 [N, K] to uint8 [N, S, S, 3]; otherwise as `encode`."""
         return (await self._submit(self.decoder, {"latent": latent, "attributes": attributes}, call))["image"]
 
+    async def edit(self, image: np.ndarray, change: np.ndarray, call: Call) -> dict[str, np.ndarray]:
+        """uint8 [N, E, E, 3] and f32 [N, K] to the fields of `service.edit_fields`; otherwise as `encode`.
+
+        For a model that has an editor.
+        """
+        return await self._submit(self.batcher("editor"), {"image": image, "change": change}, call)
+
     async def _submit(self, batcher: Batcher, inputs: dict[str, np.ndarray], call: Call) -> dict[str, np.ndarray]:
         stage = call.stage("queue").begin()
         stage.attributes["graph"] = batcher.graph
@@ -192,17 +195,22 @@ class Model:
         stage.end(seconds=computed.infer_seconds)
         return computed.outputs
 
-    def _decode_directly(self, latent: np.ndarray, attributes: np.ndarray, max_batch: int) -> np.ndarray:
-        parts = [slice(start, start + max_batch) for start in range(0, len(latent), max_batch)]
-        inputs = [{"latent": latent[part], "attributes": attributes[part]} for part in parts]
-        return np.concatenate([self.runtime.decoder(each)["image"] for each in inputs])
+    def _check_samples(self, max_batch: int) -> None:
+        """Raises BundleError where the runtime does not draw the bundle's golden samples."""
+
+        def run(kind: GraphKind, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            return run_in_parts(run_of(self.runtime, kind), inputs, max_batch)
+
+        golden.check(self.bundle, lambda latent, a: run("decoder", {"latent": latent, "attributes": a})["image"])
+        if "editor" in self.manifest.graph_kinds:
+            golden.check_editor(self.bundle, lambda image, change: run("editor", {"image": image, "change": change}))
 
     async def close(self) -> None:
         """Wait until nobody uses the model, finish what was admitted, then free the threads."""
         await self._unused.wait()
         self.closed = True
-        await self.encoder.close()
-        await self.decoder.close()
+        for batcher in self._batchers.values():
+            await batcher.close()
         self._executor.shutdown()
 
 

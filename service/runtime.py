@@ -13,7 +13,7 @@ import numpy as np
 from service import cores, memory, pinned
 from service.batcher import buckets
 from service.binding import BoundSession
-from service.bundle import GRAPHS, Bundle, BundleError, Manifest, graph_interfaces
+from service.bundle import Bundle, BundleError, GraphKind, Manifest
 from service.memory import Arrays, OutOfMemory
 from service.settings import Settings
 
@@ -27,7 +27,7 @@ class RuntimeUnavailableError(RuntimeError):
 
 
 class Runtime(Protocol):
-    """The two graphs of a bundle. Both take and give arrays as the manifest describes, and may run in any thread."""
+    """The graphs of a bundle. All take and give arrays as the manifest describes, and may run in any thread."""
 
     device: str
     wanted_device: str  # where it would run if everything that is installed worked
@@ -39,6 +39,8 @@ class Runtime(Protocol):
     def encoder(self, inputs: Arrays) -> Arrays: ...
 
     def decoder(self, inputs: Arrays) -> Arrays: ...
+
+    def editor(self, inputs: Arrays) -> Arrays: ...  # of bundles that have one
 
 
 RuntimeFactory = Callable[[Bundle, Settings], Runtime]
@@ -82,13 +84,16 @@ class OnnxRuntime:
         # Nor does it gain anything beyond some images: larger batches only take more memory and come less evenly.
         self.max_batch = 64 if self.device == "cuda" else 16
         self.workers = settings.workers or (1 if self.device == "cuda" else cores.available())
-        self.graphs = dict(zip(GRAPHS, self._bind(bundle, settings, sessions), strict=True))
+        self.graphs = dict(zip(bundle.manifest.graphs, self._bind(bundle, settings, sessions), strict=True))
 
     def encoder(self, inputs: Arrays) -> Arrays:
         return self.graphs["encoder.onnx"](inputs)
 
     def decoder(self, inputs: Arrays) -> Arrays:
         return self.graphs["decoder.onnx"](inputs)
+
+    def editor(self, inputs: Arrays) -> Arrays:
+        return self.graphs["editor.onnx"](inputs)
 
     def _choose_device(self, wanted: str) -> str:
         offered = _CUDA in self._onnxruntime.get_available_providers()
@@ -102,7 +107,7 @@ class OnnxRuntime:
         return "cuda"
 
     def _open(self, bundle: Bundle, settings: Settings, captured: bool = False) -> list:
-        return [self._session(bundle, name, settings, captured) for name in GRAPHS]
+        return [self._session(bundle, name, settings, captured) for name in bundle.manifest.graphs]
 
     def _session(self, bundle: Bundle, name: str, settings: Settings, captured: bool):
         options = self._onnxruntime.SessionOptions()
@@ -192,19 +197,28 @@ def _check_interface(bundle: Bundle, name: str, session) -> None:
             raise BundleError(bundle.path(name), f"its {kind}s are {actual}; the manifest says {listed}")
 
 
+def run_of(runtime: Runtime, kind: GraphKind) -> Callable[[Arrays], Arrays]:
+    """The graph of that kind."""
+    return getattr(runtime, kind)
+
+
+def blank(manifest: Manifest, kind: GraphKind, rows: int) -> Arrays:
+    """Zeros as inputs of a graph."""
+    return {t.name: np.zeros((rows, *t.shape[1:]), t.dtype) for t in manifest.files[f"{kind}.onnx"].inputs}
+
+
 def warm(runtime: Runtime, manifest: Manifest, sizes: list[int]) -> None:
     """Run every batch size once, the largest first, so that no request pays for a first time.
 
     Raises RuntimeUnavailableError where there is not enough memory for it.
     """
-    dtypes = {"uint8": np.uint8, "float32": np.float32}
-    interfaces = graph_interfaces(manifest.frame.image_size, manifest.latent_size, len(manifest.attributes))
-    for name, run in (("encoder.onnx", runtime.encoder), ("decoder.onnx", runtime.decoder)):
+    for kind in manifest.graph_kinds:
+        run = run_of(runtime, kind)
         for size in sorted(sizes, reverse=True):
             try:
-                run({t.name: np.zeros((size, *t.shape[1:]), dtypes[t.dtype]) for t in interfaces[name][0]})
+                run(blank(manifest, kind, size))
             except OutOfMemory as exc:
-                rule = f"{name} has not enough memory for {size} images at once; lower FACET_MAX_BATCH"
+                rule = f"{kind}.onnx has not enough memory for {size} images at once; lower FACET_MAX_BATCH"
                 raise RuntimeUnavailableError(f"{manifest.name}: {rule}") from exc
 
 
@@ -213,7 +227,9 @@ class FakeRuntime:
     """A runtime without a model, for testing the API: arithmetic that a test can redo by hand.
 
     The encoder's mean holds the picture's average level, everywhere; unknown attributes are estimated as 0.25. The
-    decoder paints one flat colour: 128 + 100 * the first attribute, plus the first latent value.
+    decoder paints one flat colour: 128 + 100 * the first attribute, plus the first latent value. The editor, within a
+    third of the frame around its centre, multiplies by 1 + half the change of the second attribute, adds a quarter of
+    the first one's, and takes pixels from a tenth of the frame to the right for each of the third one's.
     """
 
     manifest: Manifest
@@ -236,3 +252,13 @@ class FakeRuntime:
         level = 128 + 100 * inputs["attributes"][:, 0] + inputs["latent"][:, 0]
         flat = level.round().clip(0, 255).astype(np.uint8)
         return {"image": np.broadcast_to(flat[:, None, None, None], (len(flat), size, size, 3)).copy()}
+
+    def editor(self, inputs: Arrays) -> Arrays:
+        image, change = inputs["image"], inputs["change"]
+        count, size = image.shape[:2]
+        inside = np.abs((np.arange(size) + 0.5) / size - 0.5) < 1 / 6
+        mask = np.broadcast_to(inside[:, None] & inside, (count, size, size)).astype(np.float32)[..., None]
+        first, second, third = (change[:, place, None, None, None] for place in range(3))
+        flow = np.concatenate([0.1 * third * mask, 0 * mask], axis=3)
+        gain, residual = (np.broadcast_to(value, (count, size, size, 3)) for value in (0.5 * second, 0.25 * first))
+        return {"mask": mask, "gain": gain.clip(-1, 1), "residual": residual.copy(), "flow": flow}

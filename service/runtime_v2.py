@@ -8,7 +8,7 @@ import weakref
 from typing import Any
 
 from service import inference_protocol as protocol
-from service.bundle import GRAPH_KINDS, Bundle, BundleError, GraphKind
+from service.bundle import Bundle, BundleError, GraphKind
 from service.inference_protocol import HEADER_LENGTH, WITHHELD, Arrays, Graph, ProtocolError
 from service.runtime import RuntimeUnavailableError
 from service.settings import REMOTE, Settings
@@ -32,7 +32,7 @@ def _require_httpx():
 
 
 class V2Runtime:
-    """Both graphs of one bundle as models `<bundle>-encoder` and `<bundle>-decoder` of a server.
+    """The graphs of one bundle as models of a server: `<bundle>-encoder`, `<bundle>-decoder`, `<bundle>-editor`.
 
     What the server says of them must be what the manifest says. Every call ends within the request timeout of the
     settings. All errors are RuntimeUnavailableErrors, but for interfaces that differ: BundleError, at the start.
@@ -53,7 +53,7 @@ class V2Runtime:
         weakref.finalize(self, self._client.close)
         self._away_until = 0.0
         self._graphs: dict[GraphKind, Graph] = {}
-        for kind in GRAPH_KINDS:
+        for kind in bundle.manifest.graph_kinds:
             graph = self._graphs[kind] = Graph.of(bundle.manifest, kind)
             self._check(bundle, graph)
 
@@ -62,6 +62,9 @@ class V2Runtime:
 
     def decoder(self, inputs: Arrays) -> Arrays:
         return self._infer(self._graphs["decoder"], inputs)
+
+    def editor(self, inputs: Arrays) -> Arrays:
+        return self._infer(self._graphs["editor"], inputs)
 
     def _check(self, bundle: Bundle, graph: Graph) -> None:
         """The server's model must have the manifest's inputs and outputs; their order does not matter."""

@@ -11,6 +11,7 @@ from statistics import NormalDist
 import numpy as np
 
 from service.bundle import Manifest, SamplingPrior
+from service.gaussian_prior import GaussianPrior
 from service.problems import invalid
 from service.schemas import LATENT_LIMIT, LEVEL_LIMIT, TEMPERATURE
 
@@ -121,22 +122,17 @@ class Sampler:
     own, named by the seed and its place, so a picture does not depend on how many are asked for.
     """
 
-    def __init__(self, prior: SamplingPrior, groups: Sequence[str | None]) -> None:
-        size = len(prior.latent_mean)
-        # In single precision: a large factor is read from memory for every picture.
-        self._latent_mean = np.asarray(prior.latent_mean, dtype=np.float32)
-        self._latent_weights = np.asarray(prior.latent_weights, dtype=np.float32)
-        self._cholesky = np.zeros((size, size), dtype=np.float32)
-        for i, row in enumerate(prior.latent_cholesky):
-            self._cholesky[i, : i + 1] = row
+    def __init__(self, prior: GaussianPrior | SamplingPrior, groups: Sequence[str | None]) -> None:
+        prior = prior if isinstance(prior, GaussianPrior) else GaussianPrior.of(prior)
+        self._latent_mean, self._latent_weights = prior.latent_mean, prior.latent_weights
+        self._cholesky = prior.latent_cholesky
         self._groups = list(groups)
-        self._mean = np.asarray(prior.attribute_mean)
-        self._covariance = np.asarray(prior.attribute_covariance)
+        self._mean, self._covariance = prior.attribute_mean, prior.attribute_covariance
         # A Gaussian above this is "present" as often as the label is; above 0 rare labels would hardly ever be.
         shares = (0.5 * (1 + self._mean)).clip(1e-4, 1 - 1e-4)
         quantiles = np.array([NormalDist().inv_cdf(1 - share) for share in shares])
         self._threshold = self._mean + quantiles * np.sqrt(np.diag(self._covariance))
-        self._levels = np.asarray(prior.attribute_levels or [(-1.0, 1.0)] * len(self._mean), dtype=np.float32)
+        self._levels = prior.attribute_levels
         # Which attributes are asked for repeats from request to request, and takes a matrix inversion each time.
         self._conditioning = lru_cache(_KEPT_CONDITIONINGS)(partial(_condition, self._covariance))
 

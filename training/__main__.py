@@ -164,7 +164,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     train, held_out = Faces(train_pixels, train_index.labels), Faces(pixels[rows], index.labels[rows])
     names = bundle.manifest.attribute_names
     judging, facts = _judge_of(arguments.judge, names)
-    report = evaluation.evaluate(BundleGraphs(bundle), judging, names, held_out, train, bundle.manifest.prior)
+    report = evaluation.evaluate(BundleGraphs(bundle), judging, names, held_out, train, bundle.prior)
     report = {
         "bundle": bundle.identity,
         "graphs": evaluation.graph_hashes(bundle),
@@ -183,13 +183,11 @@ def draw(arguments: argparse.Namespace) -> int:
     faces = None
     if arguments.data is not None:
         faces = _bundle_faces(arguments, bundle, "validation").first(arguments.faces)
-    manifest = bundle.manifest
-    graphs = BundleGraphs(bundle)
-    for path in figures.draw_all(graphs, manifest, faces, arguments.out, arguments.seed):
+    for path in figures.draw_all(BundleGraphs(bundle), bundle, faces, arguments.out, arguments.seed):
         print(path)
     if arguments.beside:
         points = [bundle, *map(bundles.load, arguments.beside)]
-        drawn = figures.operating_points([(BundleGraphs(b), b.manifest) for b in points], arguments.seed)
+        drawn = figures.operating_points([(BundleGraphs(b), b) for b in points], arguments.seed)
         path = arguments.out / "operating-points.png"
         drawn.save(path)
         print(path)

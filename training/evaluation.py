@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from service.bundle import GRAPHS, Bundle, SamplingPrior
+from service.bundle import Bundle
+from service.gaussian_prior import GaussianPrior
 from service.vectors import Sampler
 from training import attributes as attribute_rules
 from training import metrics
@@ -41,7 +42,7 @@ def residual_edit(pixels: np.ndarray, reconstruction: np.ndarray, edited: np.nda
 
 
 def evaluate(
-    graphs: Graphs, judge: Judge, names: list[str], held_out: Faces, train: Faces, prior: SamplingPrior
+    graphs: Graphs, judge: Judge, names: list[str], held_out: Faces, train: Faces, prior: GaussianPrior
 ) -> dict:
     """The whole protocol; a JSON-ready report. `train` feeds only the fresh probes and the Frechet floor."""
     latent, shown = encode_unknown(graphs, held_out.pixels, len(names))
@@ -203,7 +204,7 @@ def _gradual(graphs: Graphs, judge: Judge, names: list[str], faces: Faces) -> di
 
 
 def _generation(
-    graphs: Graphs, judge: Judge, names: list[str], held_out: Faces, train: Faces, prior: SamplingPrior
+    graphs: Graphs, judge: Judge, names: list[str], held_out: Faces, train: Faces, prior: GaussianPrior
 ) -> dict:
     count = min(_GENERATED, len(held_out.labels), len(train.labels))
     asked = held_out.labels[:count].astype(np.float32)
@@ -312,7 +313,7 @@ def _shown(kind: str, value: float | None) -> str:
 
 def graph_hashes(bundle: Bundle) -> dict[str, str]:
     """sha256 of each graph, by which a report names what it is about."""
-    return {name: bundle.manifest.files[name].sha256 for name in GRAPHS}
+    return {name: bundle.manifest.files[name].sha256 for name in bundle.manifest.graphs}
 
 
 def save(report: dict, directory: Path) -> None:

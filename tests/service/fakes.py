@@ -22,8 +22,20 @@ from prometheus_client import CollectorRegistry
 
 from service import bundle, golden
 from service.app import create_app
-from service.bundle import Attribute, FaceFrame, FileEntry, Manifest, Parity, SamplingPrior, Training
+from service.bundle import (
+    Attribute,
+    Bundle,
+    FaceFrame,
+    FileEntry,
+    Manifest,
+    ManifestOfSchema1,
+    Parity,
+    SamplingPrior,
+    Training,
+)
 from service.calls import Call
+from service.gaussian_prior import FILE as PRIOR_FILE
+from service.gaussian_prior import GaussianPrior
 from service.metrics import Metrics
 from service.models import Model
 from service.runtime import Arrays, FakeRuntime
@@ -33,7 +45,7 @@ with warnings.catch_warnings():  # Starlette would rather have httpx2; httpx is 
     warnings.simplefilter("ignore")
     from starlette.testclient import TestClient
 
-IMAGE_SIZE, LATENT_SIZE = 8, 3
+IMAGE_SIZE, LATENT_SIZE, EDITOR_SIZE = 8, 3, 12
 ALIGNED = (178, 218)
 ATTRIBUTES = ("Smiling", "Eyeglasses", "Black_Hair", "Blond_Hair", "Male")
 LATENT_MEAN = [10.0, -2.0, 0.5]
@@ -47,28 +59,42 @@ _FILES = {
 }
 
 
-def write_bundle(directory: Path) -> Manifest:
-    """A valid bundle named as its directory; the graphs are bytes that no runtime can load."""
+def write_bundle(directory: Path, schema: int = 1, editor: bool = False) -> Manifest:
+    """A valid bundle named as its directory; the graphs are bytes that no runtime can load.
+
+    With an `editor`, which takes schema 2, its frame is the middle of the aligned picture, wider than the others'.
+    """
     directory.mkdir(parents=True)
-    interfaces = bundle.graph_interfaces(IMAGE_SIZE, LATENT_SIZE, len(ATTRIBUTES))
+    interfaces = bundle.graph_interfaces(
+        IMAGE_SIZE, LATENT_SIZE, len(ATTRIBUTES), EDITOR_SIZE if editor else None
+    )
+    prior, files = _prior(), dict(_FILES)
+    if schema == 2:
+        GaussianPrior.of(prior).write(directory / PRIOR_FILE)
+        files[PRIOR_FILE] = (directory / PRIOR_FILE).read_bytes()
+    if editor:
+        files |= {bundle.EDITOR: b"not really an editor", bundle.EDITOR_SAMPLES: b""}
     entries = {}
-    for name, data in _FILES.items():
+    for name, data in files.items():
         (directory / name).write_bytes(data)
         inputs, outputs = interfaces.get(name, ([], []))
         digest = bundle.sha256_file(directory / name)
         entries[name] = FileEntry(sha256=digest, bytes=len(data), inputs=inputs, outputs=outputs)
-    manifest = Manifest(
-        schema_version=1,
+    frame = FaceFrame(
+        image_size=IMAGE_SIZE,
+        aligned_size=ALIGNED,
+        crop_box=(15, 40, 163, 188),
+        landmarks=[(69, 111), (108, 111), (89, 130), (73, 152), (105, 152)],
+    )
+    wider = {"image_size": EDITOR_SIZE, "crop_box": (0, 20, 178, 198)}
+    manifest = (ManifestOfSchema1 if schema == 1 else Manifest)(
+        schema_version=schema,
         name=directory.name,
         version="1.2.3",
         description="a model for tests",
         weights_licence="CC0-1.0",
-        frame=FaceFrame(
-            image_size=IMAGE_SIZE,
-            aligned_size=ALIGNED,
-            crop_box=(15, 40, 163, 188),
-            landmarks=[(69, 111), (108, 111), (89, 130), (73, 152), (105, 152)],
-        ),
+        frame=frame,
+        editor_frame=frame.model_copy(update=wider) if editor else None,
         latent_size=LATENT_SIZE,
         attributes=[
             Attribute(
@@ -80,7 +106,7 @@ def write_bundle(directory: Path) -> Manifest:
             )
             for name in ATTRIBUTES
         ],
-        prior=_prior(),
+        prior=prior if schema == 1 else prior.attributes_alone,
         files=entries,
         parity={"encoder.onnx": Parity(batches=[1, 3], tolerance={"mean": 1e-3}, max_error={"mean": 1e-5})},
         training=Training(
@@ -94,11 +120,18 @@ def write_bundle(directory: Path) -> Manifest:
 
 def draw_samples(directory: Path, manifest: Manifest, runtime: FakeRuntime) -> Manifest:
     """Give a bundle the golden samples of `runtime`; returns its manifest."""
-    sheet = golden.draw(manifest, lambda latent, a: runtime.decoder({"latent": latent, "attributes": a})["image"])
-    path = directory / golden.FILE
-    path.write_bytes(encoded(Image.fromarray(sheet), "PNG"))
-    entry = FileEntry(sha256=bundle.sha256_file(path), bytes=path.stat().st_size)
-    manifest = manifest.model_copy(update={"files": manifest.files | {golden.FILE: entry}})
+    draft = Bundle(directory, manifest)
+    sheets = {golden.FILE: lambda: golden.draw(draft, lambda z, a: runtime.decoder({"latent": z, "attributes": a})["image"])}
+    if manifest.editor_frame is not None:
+        sheets[bundle.EDITOR_SAMPLES] = lambda: golden.draw_edits(
+            draft, lambda image, change: runtime.editor({"image": image, "change": change})
+        )
+    entries = {}
+    for name, drawn in sheets.items():
+        path = directory / name
+        path.write_bytes(encoded(Image.fromarray(drawn()), "PNG"))
+        entries[name] = FileEntry(sha256=bundle.sha256_file(path), bytes=path.stat().st_size)
+    manifest = manifest.model_copy(update={"files": manifest.files | entries})
     (directory / bundle.MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
     return manifest
 

@@ -91,8 +91,8 @@ def test_an_unknown_key_deep_inside_is_refused_by_its_whole_name(bundle_director
 
 
 def test_a_newer_schema_is_refused_as_newer_even_with_unknown_keys(bundle_directory: Path):
-    fakes.rewrite_manifest(bundle_directory, lambda m: m.update(schema_version=2, colour="blue"))
-    refused(bundle_directory, bundle.MANIFEST, "schema_version 2", "newer")
+    fakes.rewrite_manifest(bundle_directory, lambda m: m.update(schema_version=3, colour="blue"))
+    refused(bundle_directory, bundle.MANIFEST, "schema_version 3", "newer")
 
 
 @pytest.mark.parametrize("version", [0, -1, "1", None, 1.5])

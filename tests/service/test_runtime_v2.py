@@ -37,7 +37,7 @@ class Server:
     """Answers as a server of the protocol would, with the fake runtime; each answer may be replaced."""
 
     def __init__(self, bundle: Bundle) -> None:
-        self.graphs = {f"tiny-{kind}": Graph.of(bundle.manifest, kind) for kind in bundles.GRAPH_KINDS}
+        self.graphs = {f"tiny-{kind}": Graph.of(bundle.manifest, kind) for kind in bundle.manifest.graph_kinds}
         self.runtime = FakeRuntime(bundle.manifest)
         self.binary = True
         self.infer: Callable[[httpx.Request], httpx.Response] = self.compute

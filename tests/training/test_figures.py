@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from service.bundle import read_manifest
+from service import bundle as bundles
 from tests.service import fakes
 from training import figures
 from training.config import ConfigError
@@ -18,12 +18,13 @@ class Flat:
         return np.broadcast_to(levels[:, None, None, None], (len(levels), 8, 8, 3)).copy()
 
 
-def manifest_named(directory, name):
-    return fakes.write_bundle(directory / name)
+def bundle_named(directory, name):
+    fakes.write_bundle(directory / name)
+    return bundles.load(directory / name)
 
 
 def test_operating_points_show_the_same_attributes_in_each_row(tmp_path):
-    one, other = (manifest_named(tmp_path, name) for name in ("balanced", "beta4"))
+    one, other = (bundle_named(tmp_path, name) for name in ("balanced", "beta4"))
     sheet = np.asarray(figures.operating_points([(Flat(0), one), (Flat(40), other)], seed=3, columns=4))
     top, bottom = sheet.shape[0] - 24, sheet.shape[0] - 8  # the middle of either row, 16 pixels high
     columns = [sheet.shape[1] - 64 + 16 * column + 8 for column in range(4)]
@@ -33,8 +34,8 @@ def test_operating_points_show_the_same_attributes_in_each_row(tmp_path):
 
 
 def test_models_with_other_attributes_cannot_stand_side_by_side(tmp_path):
-    one, other = (manifest_named(tmp_path, name) for name in ("balanced", "beta4"))
+    one, other = (bundle_named(tmp_path, name) for name in ("balanced", "beta4"))
     fakes.rewrite_manifest(tmp_path / "beta4", lambda values: values["attributes"][0].update(name="Grinning"))
     with pytest.raises(ConfigError, match="beta4 has other attributes or another frame than balanced"):
-        figures.operating_points([(Flat(0), one), (Flat(0), read_manifest(tmp_path / "beta4"))], seed=3)
-    assert other.attribute_names[0] != "Grinning"
+        figures.operating_points([(Flat(0), one), (Flat(0), bundles.load(tmp_path / "beta4"))], seed=3)
+    assert other.manifest.attribute_names[0] != "Grinning"
