@@ -4,6 +4,9 @@ DIR/img_align_celeba/000001.jpg ...
 DIR/list_attr_celeba.txt       a count, the attribute names, then a line of -1/1 per picture
 DIR/list_eval_partition.txt    0 training, 1 validation, 2 test
 DIR/identity_CelebA.txt        optional; who is on the picture
+
+A picture belongs to its lines by stem: what the lists call 000001.jpg may lie there as 000001.webp, as in CelebA's own
+PNG edition.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ IDENTITIES = "identity_CelebA.txt"
 
 Partition = Literal["train", "validation", "test"]
 _PARTITION_CODES: dict[str, int] = {"train": 0, "validation": 1, "test": 2}
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _MAX_NAMED = 5
 MAX_PIXELS = 2**26  # of a picture before it is framed
 
@@ -41,7 +45,8 @@ class DatasetError(ValueError):
 class FaceIndex:
     """Which pictures there are and what they show; no pixels.
 
-    `labels` int8 [N, K] in {-1, +1}; `identities` int32 [N], -1 where unknown; rows in file-name order.
+    `names` are those of the files, which may have another extension than in the lists; rows are in the order of the
+    lists' names. `labels` int8 [N, K] in {-1, +1}; `identities` int32 [N], -1 where unknown.
     """
 
     root: Path
@@ -67,30 +72,31 @@ def read_index(root: Path, attributes: list[str], partition: Partition, limit: i
     """Read and check the label files. `limit` keeps the first pictures in file-name order.
 
     Raises DatasetError for a missing file, an unknown attribute, a malformed line, a label without an image, an
-    image without a label, a picture without a partition, or an empty partition.
+    image without a label, two images of one stem, a picture without a partition, or an empty partition.
     """
     root = Path(root)
     for required in (LABELS, PARTITIONS, IMAGES):
         if not (root / required).exists():
             raise DatasetError(f"{root / required}: missing; CelebA's layout needs it")
-    known, labels = _read_labels(root / LABELS)
-    _check_images(root, labels)
+    known, listed = _read_labels(root / LABELS)
+    files = _files(root, listed)
     if unknown := [name for name in attributes if name not in known]:
         raise DatasetError(f"{root / LABELS}: has no attribute {unknown[0]!r}; it has {', '.join(known)}")
     partitions = _read_column(root / PARTITIONS, {"0", "1", "2"})
-    if missing := sorted(labels.keys() - partitions.keys()):
+    if missing := sorted(listed[stem].name for stem in listed.keys() - partitions.keys()):
         raise DatasetError(f"{root / PARTITIONS}: no line for {_some(missing)}")
-    names = sorted(name for name in labels if partitions[name] == _PARTITION_CODES[partition])[:limit]
-    if not names:
+    wanted = [stem for stem in listed if partitions[stem] == _PARTITION_CODES[partition]]
+    stems = sorted(wanted, key=lambda stem: listed[stem].name)[:limit]
+    if not stems:
         raise DatasetError(f"{root / PARTITIONS}: no picture in the {partition} partition")
     identities = _read_column(root / IDENTITIES) if (root / IDENTITIES).exists() else {}
     columns = [known.index(name) for name in attributes]
     return FaceIndex(
         root=root,
-        names=names,
+        names=[files[stem] for stem in stems],
         attributes=list(attributes),
-        labels=np.stack([labels[name] for name in names])[:, columns],
-        identities=np.array([identities.get(name, -1) for name in names], dtype=np.int32),
+        labels=np.stack([listed[stem].values for stem in stems])[:, columns],
+        identities=np.array([identities.get(stem, -1) for stem in stems], dtype=np.int32),
     )
 
 
@@ -121,14 +127,29 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         yield from enumerate((line.strip() for line in lines), start=1)
 
 
-def _read_labels(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
+def _stem(name: str) -> str:
+    """What a picture's file and its lines have in common: the name without the extension of a picture."""
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in _SUFFIXES else name
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """A line of the label file: the name there, and int8 [K] in {-1, +1}."""
+
+    name: str
+    values: np.ndarray
+
+
+def _read_labels(path: Path) -> tuple[list[str], dict[str, _Labels]]:
+    """The attributes' names, and by stem what is known of each picture."""
     lines = _lines(path)
     _, count = next(lines, (1, ""))
     if not count.isdigit():
         raise DatasetError(f"{path}:1: expected the number of pictures, found {count[:40]!r}")
     _, header = next(lines, (2, ""))
     names = header.split()
-    labels: dict[str, np.ndarray] = {}
+    labels: dict[str, _Labels] = {}
     for number, line in lines:
         if not line:
             continue
@@ -137,15 +158,16 @@ def _read_labels(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
             raise DatasetError(f"{path}:{number}: {name} has {len(values)} labels; the header names {len(names)}")
         if bad := set(values) - {"-1", "1"}:
             raise DatasetError(f"{path}:{number}: {name} has the label {bad.pop()!r}; labels are -1 or 1")
-        if name in labels:
+        if _stem(name) in labels:
             raise DatasetError(f"{path}:{number}: {name} stands twice")
-        labels[name] = np.array(values, dtype=np.int8)
+        labels[_stem(name)] = _Labels(name, np.array(values, dtype=np.int8))
     if len(labels) != int(count):
         raise DatasetError(f"{path}: line 1 promises {count} pictures, {len(labels)} follow")
     return names, labels
 
 
 def _read_column(path: Path, allowed: set[str] | None = None) -> dict[str, int]:
+    """A number for each stem."""
     column: dict[str, int] = {}
     for number, line in _lines(path):
         if not line:
@@ -155,16 +177,24 @@ def _read_column(path: Path, allowed: set[str] | None = None) -> dict[str, int]:
         if not value.isdigit() or (allowed and value not in allowed):
             rule = f"one of {', '.join(sorted(allowed))}" if allowed else "a number"
             raise DatasetError(f"{path}:{number}: {name} has the value {value!r}; expected {rule}")
-        column[name] = int(value)
+        column[_stem(name)] = int(value)
     return column
 
 
-def _check_images(root: Path, labels: dict[str, np.ndarray]) -> None:
-    present = {entry.name for entry in os.scandir(root / IMAGES) if not entry.name.startswith(".")}
-    if lost := sorted(labels.keys() - present):
+def _files(root: Path, listed: dict[str, _Labels]) -> dict[str, str]:
+    """The name of each picture's file by its stem; every line has one, and every file a line."""
+    files: dict[str, str] = {}
+    for name in sorted(entry.name for entry in os.scandir(root / IMAGES) if not entry.name.startswith(".")):
+        stem = _stem(name)
+        if stem in files:
+            twins = f"{root / IMAGES / files[stem]} and {root / IMAGES / name}"
+            raise DatasetError(f"{twins}: two pictures of one stem; a label can belong to one only")
+        files[stem] = name
+    if lost := sorted(listed[stem].name for stem in listed.keys() - files.keys()):
         raise DatasetError(f"{root / LABELS}: labels without an image: {_some(root / IMAGES / n for n in lost)}")
-    if unlabelled := sorted(present - labels.keys()):
+    if unlabelled := sorted(files[stem] for stem in files.keys() - listed.keys()):
         raise DatasetError(f"{root / LABELS}: images without a label: {_some(root / IMAGES / n for n in unlabelled)}")
+    return files
 
 
 def _some(items) -> str:
