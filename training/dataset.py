@@ -18,11 +18,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
+from PIL import Image
+from tqdm import tqdm
 
-from service import images
+from service import cores, images
+from training.cache import kept
 from training.config import DataConfig
 
 IMAGES = "img_align_celeba"
@@ -39,6 +42,21 @@ MAX_PIXELS = 2**26  # of a picture before it is framed
 
 class DatasetError(ValueError):
     """The data cannot be used; the message names the file, and the line or the rule."""
+
+
+class Pictures(Protocol):
+    """Encoded pictures in rows 0 to N - 1: a `FaceIndex`, or `training.shards.ShardedFaces`."""
+
+    def __len__(self) -> int: ...
+
+    def encoded(self, row: int) -> bytes:
+        """The picture's file as it is. Raises OSError or DatasetError."""
+
+    def place(self, row: int) -> str:
+        """Where that is, for messages."""
+
+    def fingerprint(self) -> str:
+        """sha256 that other pictures, or other files for them, do not share; for caches on this machine."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +78,21 @@ class FaceIndex:
 
     def path(self, row: int) -> Path:
         return self.root / IMAGES / self.names[row]
+
+    def encoded(self, row: int) -> bytes:
+        return self.path(row).read_bytes()
+
+    def place(self, row: int) -> str:
+        return str(self.path(row))
+
+    def stamps(self) -> list[tuple[str, int, int]]:
+        """Name, size and time of change of each picture's file."""
+        stats = (os.stat(self.path(row)) for row in range(len(self)))
+        return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in zip(self.names, stats, strict=True)]
+
+    def fingerprint(self) -> str:
+        facts = [str(self.root.resolve()), self.stamps()]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def digest(self) -> str:
         """sha256 over names and labels, so that a manifest can say exactly which data a model saw."""
@@ -207,59 +240,57 @@ def load_pixels(index: FaceIndex, config: DataConfig, cache: Path, margin: int =
     """The framed faces of `index` as uint8 [N, S + 2 margin, S + 2 margin, 3], memory-mapped from `cache`.
 
     `margin` pixels of the model's image are kept around the crop, so that shifts show real surroundings. The first
-    call decodes every JPEG; later calls with the same pictures and framing reuse the file. Raises DatasetError
-    that names each picture that cannot be decoded.
+    call decodes every picture; later calls with the same pictures and framing reuse the file. Raises DatasetError
+    that names each picture that cannot be decoded, and CacheError for a cache that cannot be written.
     """
-    _, side = frame_of(config, margin)
-    stats = (os.stat(index.path(row)) for row in range(len(index)))
-    stamps = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in zip(index.names, stats, strict=True)]
-    facts = [str(index.root.resolve()), config.aligned_size, config.crop_box, side, margin, stamps]
-    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-    return kept_pixels(cache, side, key, lambda path: _fill(index, config, margin, path))
-
-
-def kept_pixels(cache: Path, side: int, key: str, fill: Callable[[Path], None]) -> np.ndarray:
-    """The array that `fill` writes to a path, memory-mapped from `cache`, where it is kept under `key`."""
-    path = Path(cache) / f"faces-{side}-{key}.npy"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            fill(temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    return np.load(path, mmap_mode="r")
-
-
-def _fill(index: FaceIndex, config: DataConfig, margin: int, path: Path) -> None:
     box, side = frame_of(config, margin)
-    shape = (len(index), side, side, 3)
-    pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    facts = [str(index.root.resolve()), config.aligned_size, config.crop_box, side, margin, index.stamps()]
+    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+    def fill(pixels: np.ndarray) -> None:
+        def decode(row: int, data: bytes) -> None:
+            pixels[row] = frame(data, config, box, side)
+
+        each_picture(index, "decoding", decode)
+
+    return kept(cache, f"faces-{side}-{key}", (len(index), side, side, 3), fill)
+
+
+def each_picture(pictures: Pictures, what: str, work: Callable[[int, bytes], None]) -> None:
+    """Call `work` with each row and its picture's encoded bytes, in several threads, while a bar shows progress.
+
+    Raises DatasetError that names all pictures that cannot be read or for which `work` raises one.
+    """
     broken: list[str] = []
 
-    def decode(row: int) -> None:
+    def one(row: int) -> None:
         try:
-            pixels[row] = frame(index.path(row).read_bytes(), config, box, side)
+            work(row, pictures.encoded(row))
         except (DatasetError, OSError) as exc:
-            broken.append(f"{index.path(row)} ({exc})")
+            broken.append(f"{pictures.place(row)} ({exc})")
 
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(decode, range(len(index))))
+    rows = range(len(pictures))
+    with ThreadPoolExecutor(cores.available()) as pool:
+        for _ in tqdm(pool.map(one, rows), total=len(rows), desc=what, unit="picture", mininterval=1.0):
+            pass
     if broken:
         raise DatasetError(f"unusable pictures: {_some(sorted(broken))}")
-    pixels.flush()
 
 
 def frame(data: bytes, config: DataConfig, box: images.Box, side: int) -> np.ndarray:
     """The face in an encoded picture, uint8 [side, side, 3]. Raises DatasetError that says what is wrong with it."""
+    return images.crop_resize(aligned(data, config), box, side)
+
+
+def aligned(data: bytes, config: DataConfig) -> Image.Image:
+    """An encoded picture, decoded, of the size that it has to have. Raises DatasetError as `frame` does."""
     try:
         image = images.decode(data, max_pixels=MAX_PIXELS)
     except images.ImageError as exc:
         raise DatasetError(str(exc)) from exc
     if image.size != tuple(config.aligned_size):
         raise DatasetError(f"is {image.size}, expected {tuple(config.aligned_size)}")
-    return images.crop_resize(image, box, side)
+    return image
 
 
 def frame_of(config: DataConfig, margin: int) -> tuple[images.Box, int]:
