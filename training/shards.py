@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from service import cores, images
 from training import dataset
+from training.cache import kept
 from training.config import DataConfig
 from training.dataset import DatasetError, FaceIndex, Faces, Partition
 
@@ -269,21 +270,30 @@ class ShardedFaces:
     def unpack(self, cache: Path) -> tuple[FaceIndex, np.ndarray]:
         """The index, and all pictures at once, uint8 [N, S + 2 margin, S + 2 margin, 3], memory-mapped from `cache`.
 
-        For commands that look at a whole partition again and again.
+        For commands that look at a whole partition again and again. Raises CacheError for a cache that cannot be
+        written.
         """
         _, side = dataset.frame_of(self.config, self.margin)
         facts = [self.digest(), self.config.aligned_size, self.config.crop_box, side, self.margin]
         key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
-        def fill(path: Path) -> None:
-            shape = (self._count, side, side, 3)
-            pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-            for start in range(0, self._count, _UNPACKED):
+        def fill(pixels: np.ndarray) -> None:
+            for start in tqdm(range(0, self._count, _UNPACKED), desc="decoding", unit_scale=_UNPACKED, unit="picture"):
                 rows = np.arange(start, min(start + _UNPACKED, self._count))
                 pixels[rows] = self.read(rows).pixels
-            pixels.flush()
 
-        return self.index(), dataset.kept_pixels(cache, side, key, fill)
+        return self.index(), kept(cache, f"faces-{side}-{key}", (self._count, side, side, 3), fill)
+
+    def encoded(self, row: int) -> bytes:
+        shard, place = self._find(row)
+        return shard.picture(place)
+
+    def place(self, row: int) -> str:
+        shard, place = self._find(row)
+        return f"{shard.path}: picture {place}"
+
+    def fingerprint(self) -> str:
+        return self.digest()
 
     def _find(self, row: int) -> tuple[_Shard, int]:
         number = int(np.searchsorted(self._ends, row, side="right"))

@@ -2,6 +2,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests import painter
 from training import dataset
@@ -67,6 +68,59 @@ def test_a_label_without_an_image_is_named(root):
 def test_an_image_without_a_label_is_named(root):
     shutil.copy(root / "img_align_celeba" / "000003.jpg", root / "img_align_celeba" / "stray.jpg")
     with pytest.raises(dataset.DatasetError, match=r"images without a label: .*stray\.jpg"):
+        read(root)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".jpeg", ".JPG", ".WebP"])
+def test_a_picture_belongs_to_its_lines_by_stem(root, tmp_path, suffix):
+    before = read(root)
+    path = root / "img_align_celeba" / "000003.jpg"
+    other = path.with_name(f"000003{suffix}")
+    with Image.open(path) as picture:
+        painted = np.asarray(picture)
+    path.unlink()
+    Image.fromarray(painted).save(other, quality=95)
+    index = read(root)
+    assert index.names == [other.name if n == "000003.jpg" else n for n in before.names]
+    assert index.path(2) == other
+    assert np.array_equal(index.labels, before.labels)
+    assert np.array_equal(index.identities, before.identities)
+    assert dataset.load_pixels(index, CONFIG, tmp_path / "cache").shape == (12, 32, 32, 3)
+
+
+def test_rows_are_in_the_order_of_the_lists_whatever_the_files_are_called(root):
+    for path in sorted((root / "img_align_celeba").iterdir())[::2]:
+        path.rename(path.with_suffix(".webp"))
+    names = read(root).names
+    assert [name[:6] for name in names] == [f"{n:06d}" for n in range(1, 13)]
+    assert {name[6:] for name in names} == {".jpg", ".webp"}
+
+
+def test_lists_may_name_other_extensions_than_each_other(root):
+    for name in ("list_eval_partition.txt", "identity_CelebA.txt"):
+        path = root / name
+        path.write_text(path.read_text().replace(".jpg", ".png"))
+    assert read(root).identities.tolist() == list(range(1, 13))
+
+
+def test_two_pictures_of_one_stem_are_refused_by_path(root):
+    path = root / "img_align_celeba" / "000003.jpg"
+    shutil.copy(path, path.with_suffix(".webp"))
+    message = r"img_align_celeba/000003\.jpg and .*img_align_celeba/000003\.webp: two pictures of one stem"
+    with pytest.raises(dataset.DatasetError, match=message):
+        read(root)
+
+
+def test_two_labels_of_one_stem_are_refused_by_line(root):
+    replace(root / "list_attr_celeba.txt", "000002.jpg", "000001.png")
+    with pytest.raises(dataset.DatasetError, match=r":4: 000001\.png stands twice"):
+        read(root)
+
+
+def test_a_file_that_is_no_picture_belongs_to_no_label(root):
+    path = root / "img_align_celeba" / "000003.jpg"
+    path.rename(path.with_suffix(".txt"))
+    with pytest.raises(dataset.DatasetError, match=r"labels without an image: .*000003\.jpg"):
         read(root)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests import painter
 from training import checkpoint, config, dataset, shards
@@ -127,6 +128,23 @@ def test_no_more_shards_stay_open_than_two_stretches_need(layout, tmp_path):
         assert len(os.listdir("/proc/self/fd")) - before <= 8
 
 
+def test_a_picture_keeps_its_own_bytes_and_extension(tmp_path):
+    data = painter.write_dataset(tmp_path / "data", train=4, validation=2)
+    path = data / "img_align_celeba" / "000003.jpg"
+    with Image.open(path) as picture:
+        picture.save(path.with_suffix(".WEBP"))
+    path.unlink()
+    out = tmp_path / "shards"
+    shards.write(data, out)
+    with tarfile.open(out / "train-000000.tar") as tar:
+        assert tar.getnames()[4:6] == ["00000002.webp", "00000002.json"]
+        assert tar.extractfile("00000002.webp").read() == path.with_suffix(".WEBP").read_bytes()
+    index = dataset.read_index(data, CONFIG.attributes, "train")
+    found, pixels = ShardedFaces(out, CONFIG, "train").unpack(tmp_path / "cache")
+    assert found.names == index.names
+    assert np.array_equal(pixels, dataset.load_pixels(index, CONFIG, tmp_path / "cache"))
+
+
 def test_an_unusable_picture_is_named_and_nothing_is_left(layout, tmp_path):
     data = painter.write_dataset(tmp_path / "data", train=4, validation=2)
     (data / "img_align_celeba" / "000003.jpg").write_bytes(b"no picture")
@@ -201,8 +219,9 @@ def first_pictures(root, out, train, validation):
     labels = {line.split()[0]: line for line in lines if line}
     (out / dataset.LABELS).write_text("\n".join([str(len(kept)), header, *(labels[n] for n in kept)]) + "\n")
     (out / dataset.PARTITIONS).write_text("\n".join(f"{n} {partitions[n]}" for n in kept) + "\n")
-    for name in kept:
-        (out / dataset.IMAGES / name).symlink_to(root / dataset.IMAGES / name)
+    files = {path.stem: path for path in (root / dataset.IMAGES).iterdir()}
+    for path in (files[Path(name).stem] for name in kept):
+        (out / dataset.IMAGES / path.name).symlink_to(path)
 
 
 def test_every_command_takes_shards(written, tmp_path):
