@@ -1,7 +1,7 @@
 """A bundle's graphs as a Triton model repository, for whoever runs Triton Inference Server already.
 
     <repository>/<bundle>-encoder/config.pbtxt
-    <repository>/<bundle>-encoder/1/model.onnx      and the same for the decoder
+    <repository>/<bundle>-encoder/1/model.onnx      and the same for the decoder, and the editor if there is one
 
 The text depends on the bundle and the arguments alone. Its fields are those of Triton's ModelConfig
 (model_config.proto), its dynamic batcher and its ONNX Runtime backend.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from export.writer import LARGEST_BUCKET, replacing
 from service.batcher import buckets
-from service.bundle import GRAPH_KINDS, Bundle, Tensor
+from service.bundle import Bundle, Tensor
 from service.inference_protocol import Graph
 
 _VERSION = "1"  # Triton wants whole numbers; the bundle's own version is among the parameters
@@ -24,9 +24,9 @@ _TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
 def write_repository(
     bundle: Bundle, repository: Path, max_batch: int = LARGEST_BUCKET, instances: int = 1
 ) -> list[Path]:
-    """Put both graphs into `repository`, each in the place of a former one of its name; returns their directories."""
+    """Put every graph into `repository`, each in the place of a former one of its name; returns their directories."""
     written = []
-    for kind in GRAPH_KINDS:
+    for kind in bundle.manifest.graph_kinds:
         graph = Graph.of(bundle.manifest, kind)
         directory = repository / graph.name
         with replacing(directory) as temporary:

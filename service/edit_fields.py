@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 NAMES = ("mask", "gain", "residual", "flow")
+# A network's mask fades out and never ends: below this it is no edit.
+_FAINT = 0.02
+_FEATHER = 0.04  # share of the frame over which an edit that reaches its border fades out
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # as Pillow converts to grey (ITU-R BT.601)
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,18 @@ class EditFields:
     def size(self) -> int:
         return len(self.mask)
 
+    def settled(self) -> EditFields:
+        """With a mask that is 0 where it is faint and at the frame's border, and a flow that ends where the mask does."""
+        mask = ((self.mask - _FAINT) / (1 - _FAINT)).clip(0, 1) * _window(self.size)
+        # Both fade in the same proportion, or pixels would jump where the mask begins.
+        kept = np.divide(mask, self.mask, out=np.zeros_like(mask), where=mask > 0)
+        return EditFields(mask, self.gain, self.residual, self.flow * kept)
+
+    def grey(self) -> EditFields:
+        """What they do to the luminance of a picture without colours."""
+        gain, residual = (np.repeat((field @ _LUMA)[:, :, None], 3, axis=2) for field in (self.gain, self.residual))
+        return EditFields(self.mask, gain, residual, self.flow)
+
 
 def split(outputs: Mapping[str, np.ndarray]) -> Iterator[EditFields]:
     """The fields of each face from the graph's outputs [N, S, S, C]."""
@@ -39,12 +56,21 @@ def split(outputs: Mapping[str, np.ndarray]) -> Iterator[EditFields]:
 
 
 def apply(picture: np.ndarray, fields: EditFields) -> np.ndarray:
-    """The editor's own picture uint8 [S, S, 3], edited; pixels of mask 0 keep their values exactly."""
-    mask = fields.mask
+    """The editor's own picture uint8 [S, S, 3], edited; pixels of a faint mask keep their values exactly."""
+    fields = fields.settled()
     moved = _moved(picture, fields.flow)
-    levels = moved + mask * (fields.gain * moved + np.float32(255) * fields.residual)
+    levels = moved + fields.mask * (fields.gain * moved + np.float32(255) * fields.residual)
     edited = np.rint(levels).clip(0, 255).astype(np.uint8)
-    return np.where(mask > 0, edited, picture)
+    return np.where(fields.mask > 0, edited, picture)
+
+
+@lru_cache
+def _window(size: int) -> np.ndarray:
+    """1 inside, falling to 0 at the frame's border; f32 [S, S, 1]."""
+    inward = np.minimum(np.arange(size), np.arange(size)[::-1]).astype(np.float32)
+    edge = (inward / max(1.0, _FEATHER * size)).clip(0, 1)
+    edge = edge * edge * (3 - 2 * edge)
+    return np.outer(edge, edge)[:, :, None]
 
 
 def _moved(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:

@@ -35,7 +35,7 @@ class ProtocolError(ValueError):
 
 @dataclass(frozen=True)
 class Graph:
-    """One graph of a bundle as a model of the protocol, named `<bundle>-encoder` or `<bundle>-decoder`."""
+    """One graph of a bundle as a model of the protocol, named `<bundle>-encoder`, `<bundle>-decoder` or `<bundle>-editor`."""
 
     bundle: str
     version: str

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol (KServe's V2): each bundle's encoder and decoder as models of their own.
+"""The Open Inference Protocol (KServe's V2): each graph of a bundle as a model of its own.
 
 What is asked here goes through the same batchers, deadlines and metrics as `/v1`. Errors have the protocol's own shape.
 """
@@ -15,7 +15,6 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import inference_protocol as protocol
-from service.bundle import GRAPH_KINDS
 from service.context import Service, Work
 from service.inference_protocol import HEADER_LENGTH, WITHHELD, Arrays, Graph, ProtocolError
 from service.openapi import PROTOCOL, protocol_errors
@@ -25,13 +24,13 @@ from service.routes import Admitted, Current, Shared
 from service.uploads import MAX_JSON_BYTES
 from service.version import VERSION
 
-_OPERATIONS = {"encoder": "encode", "decoder": "decode"}
+_OPERATIONS = {"encoder": "encode", "decoder": "decode", "editor": "edit_fields"}
 _LONGEST_ID = 256
 
 router = APIRouter(prefix=PROTOCOL, tags=["Open Inference Protocol"])
 
 
-_NAME = Path(description="`<bundle>-encoder` or `<bundle>-decoder`")
+_NAME = Path(description="`<bundle>-encoder`, `<bundle>-decoder` or, where it has one, `<bundle>-editor`")
 _VERSION = Path(description="the bundle's version")
 
 
@@ -39,10 +38,10 @@ async def _graph(request: Request, service: Shared, call: Current, name: Annotat
     """The graph of that name in the bundle's loaded version. Raises Problem 401, 403 or 404."""
     service.access.check(request, call, "use")
     for model in service.models.all():
-        for kind in GRAPH_KINDS:
+        for kind in model.manifest.graph_kinds:
             if name == f"{model.manifest.name}-{kind}":
                 return Graph.of(model.manifest, kind)
-    names = [f"{model.manifest.name}-{kind}" for model in service.models.all() for kind in GRAPH_KINDS]
+    names = [f"{model.manifest.name}-{kind}" for model in service.models.all() for kind in model.manifest.graph_kinds]
     raise Problem(404, f"model {name[:80]!r}: no such model; there are {', '.join(names)}")
 
 
@@ -174,9 +173,14 @@ def _id(header: dict[str, Any]) -> dict[str, str]:
 async def _run(work: Work, graph: Graph, inputs: Arrays) -> Arrays:
     """Run it without what is withheld: a whole vector cannot leave out what it must not say, so it is not looked at.
 
-    The encoder tells 0, undecided, of such attributes; the decoder gets what goes best with the rest.
+    The encoder tells 0, undecided, of such attributes; the decoder gets what goes best with the rest; the editor does
+    not change them.
     """
     withheld = list(work.model.withheld.places.values())
+    if graph.kind == "editor":
+        change = inputs["change"].copy()
+        change[:, withheld] = 0.0
+        return await work.model.edit(inputs["image"], change, work.call)
     attributes = inputs["attributes"]
     if withheld:
         attributes = attributes.copy()

@@ -1,0 +1,112 @@
+"""python -m benchmarks.compositing: what applying edit fields to a large photograph costs.
+
+A photograph of twelve megapixels with synthetic fields of 128 x 128, one thread, medians of several turns: plain
+decoding and encoding as JPEG, and the edit between them. Faces are as wide as the frame that the editor sees.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from service.compositing import FieldEdit
+from service.edit_fields import EditFields
+
+SIZE = (4000, 3000)
+_FRAME = 128
+
+
+def photograph(size: tuple[int, int] = SIZE, seed: int = 0) -> Image.Image:
+    """Smooth colours with the noise of a camera."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(40, 210, (30, 40, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    noise = rng.normal(0, 4, (size[1], size[0], 1)).astype(np.float32)
+    return Image.fromarray((np.asarray(coarse) + noise).clip(0, 255).astype(np.uint8))
+
+
+def fields(share: float, flow: float, seed: int = 0) -> EditFields:
+    """Smooth fields whose mask covers about that share of the frame, and whose flow goes on in `flow` of the mask."""
+    rng = np.random.default_rng(seed)
+    y, x = (np.mgrid[:_FRAME, :_FRAME] + 0.5) / _FRAME - 0.5
+    distance = np.hypot(x, y)
+
+    def disc(part: float) -> np.ndarray:
+        return ((np.sqrt(part / np.pi) - distance) * 20 + 0.5).clip(0, 1).astype(np.float32)[:, :, None]
+
+    def smooth(channels: int, largest: float) -> np.ndarray:
+        coarse = rng.uniform(-largest, largest, (channels, 8, 8)).astype(np.float32)
+        fine = [np.asarray(Image.fromarray(each).resize((_FRAME,) * 2, Image.Resampling.BICUBIC)) for each in coarse]
+        return np.stack(fine, axis=2).clip(-1, 1)
+
+    moving = disc(share * flow) if flow else np.zeros((_FRAME, _FRAME, 1), dtype=np.float32)
+    return EditFields(disc(share), smooth(3, 0.4), smooth(3, 0.3), smooth(2, 0.03) * moving)
+
+
+def laid(side: float, angle: float = 0.1, size: tuple[int, int] = SIZE) -> np.ndarray:
+    """The transform f64 [2, 3] of a frame `side` pixels wide in the middle of a photograph, a little turned."""
+    factor = side / _FRAME
+    turned = factor * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return np.column_stack([turned, np.array(size) / 2 - turned @ [_FRAME / 2, _FRAME / 2]])
+
+
+def median(work: Callable[[], object], turns: int) -> float:
+    """Milliseconds of the processor."""
+    taken = []
+    for _ in range(turns):
+        started = time.process_time()
+        work()
+        taken.append(1000 * (time.process_time() - started))
+    return statistics.median(taken)
+
+
+def measure(turns: int) -> list[str]:
+    """Markdown."""
+    picture = photograph()
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=90)
+    data = buffer.getvalue()
+    decode = median(lambda: Image.open(io.BytesIO(data)).load(), turns)
+    encode = median(lambda: picture.save(io.BytesIO(), "JPEG", quality=90), turns)
+    rows = [
+        f"A JPEG of {SIZE[0]} x {SIZE[1]} pixels and {len(data) / 1e6:.1f} MB: decoding takes {decode:.1f} ms and encoding",
+        f"{encode:.1f} ms of the processor.",
+        "",
+        "| frame, pixels | mask, share of it | flow in | edit, ms | decode, edit and encode, in times of the first and the last |",
+        "|---|---|---|---|---|",
+    ]
+    for side in (500, 1000, 1500, 2500):
+        for share, flow in ((0.05, 1.0), (0.35, 0.0), (0.35, 0.15), (0.35, 1.0), (0.75, 0.0)):
+            edit = FieldEdit(laid(side), fields(share, flow))
+            taken = median(lambda edit=edit: edit.onto(picture), turns)
+            times = 1 + taken / (decode + encode)
+            told = "nothing" if not flow else f"{100 * flow:.0f}% of the mask"
+            rows.append(f"| {side} | {100 * share:.0f}% | {told} | {taken:.1f} | {times:.2f} |")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = np.array(peak)
+    FieldEdit(laid(2500), fields(0.75, 0.15)).onto(picture)
+    rows += ["", f"Largest memory of the process: {int(before) / 1024:.0f} MB, the photograph in it 48 MB."]
+    return rows
+
+
+def main() -> None:
+    """Measure, print, and keep the result."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.compositing", description=__doc__)
+    parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--out", type=Path, help="a Markdown file")
+    arguments = parser.parse_args()
+    text = "\n".join(["# Edit fields on a photograph", "", *measure(arguments.turns), ""])
+    print(text)
+    if arguments.out:
+        arguments.out.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
