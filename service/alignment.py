@@ -84,6 +84,9 @@ def sample(image: Image.Image, matrix: np.ndarray, size: int) -> np.ndarray:
 
     Antialiased bicubic; beyond the picture its border pixels continue.
     """
+    if not (matrix[0, 1] or matrix[1, 0]) and matrix[0, 0] > 0 and matrix[1, 1] > 0:  # it is a box
+        (left, top), _, (right, bottom), _ = corners(matrix, size)
+        return images.crop_resize(image, (left, top, right, bottom), size)
     # Reduced to about the frame's resolution first, by a filter that sees every pixel; turned afterwards.
     reduction = max(1.0, scale(matrix))
     found = corners(matrix, size)

@@ -8,10 +8,10 @@ from dataclasses import asdict
 import numpy as np
 from fastapi.responses import JSONResponse, Response
 
-from service import images, negotiation, photo, sweep, watermark
+from service import images, negotiation, sweep, watermark
 from service.context import Work
-from service.faces import Place
 from service.models import Model
+from service.photo import PhotoEdit
 from service.photographs import Photograph
 from service.provenance import Findings, Origin
 from service.schemas import (
@@ -36,9 +36,13 @@ async def faces(
     drawn: np.ndarray,
     attributes: np.ndarray,
     seed: int | None = None,
+    original: bytes | None = None,
 ) -> Response:
-    """Drawn faces uint8 [N, S, S, 3] with their `attributes` f32 [N, K]: one picture (several as a grid), or JSON."""
-    origin = work.origin()
+    """Faces uint8 [N, S, S, 3] with their `attributes` f32 [N, K]: one picture (several as a grid), or JSON.
+
+    They are drawn whole, or edits of a photograph, the `original`.
+    """
+    origin = work.origin(original)
     if wanted != "json":
         sheet = drawn[0] if len(drawn) == 1 else images.grid(drawn)
         with work.call.stage("encode"):
@@ -60,14 +64,10 @@ async def edited_photo(
     photograph: Photograph,
     wanted: negotiation.Representation,
     asked: EditRequest,
-    places: list[Place],
-    drawn: np.ndarray,
+    edits: list[PhotoEdit | None],
     attributes: np.ndarray,
 ) -> Response:
-    """The photograph with its faces edited; `drawn` uint8 [2 N, S, S, 3] are those before, then those after.
-
-    `attributes` f32 [N, K] are those after. JSON tells those of the first face.
-    """
+    """The photograph with its faces edited; `attributes` f32 [N, K] are those after. JSON tells those of the first."""
     kind = asked.format if wanted == "json" else wanted
     origin = work.origin(photograph.data)
 
@@ -75,8 +75,10 @@ async def edited_photo(
         with work.call.stage("decode"):
             picture = photograph.whole()
         with work.call.stage("paste"):
-            edits = zip((place.matrix for place in places), *np.split(drawn, 2), strict=True)
-            photo.paste_into(picture.image, edits)
+            meant = [edit for edit in edits if edit is not None]
+            grey = bool(meant) and picture.is_grey
+            for edit in meant:
+                edit.onto(picture.image, grey)
         with work.call.stage("encode"):
             return origin.encode_photo(picture, kind, asked.quality), picture.image.size
 
@@ -91,32 +93,37 @@ async def swept(
     wanted: negotiation.Representation,
     asked: SweepRequest,
     plan: sweep.Plan,
-    drawn: np.ndarray,
-    background: tuple[bytes, Place] | None,
+    steps: np.ndarray | list[PhotoEdit | None],
+    original: bytes | None,
     seed: int | None,
 ) -> Response:
-    """A sweep in the asked layout. `drawn` uint8 [1 + T, S, S, 3] is the face as it is, and then each step.
+    """A sweep in the asked layout. `steps` are bare faces uint8 [T, S, S, 3], or edits of the photograph `original`.
 
-    `background` is the photograph that the face belongs to, and its place there, unless the bare face is asked for.
+    Bare faces may be those of a photograph, too.
     """
-    origin = work.origin(background[0] if background else None)
+    origin = work.origin(original)
     kind = wanted if wanted not in ("json", "zip") else "webp" if asked.layout == "animation" else asked.format
 
     def lay_out() -> tuple[list[bytes], tuple[int, ...]]:
-        if background is None:
-            frames = sweep.enlarged(drawn[1:], asked.size)
+        greyscale = False
+        if isinstance(steps, np.ndarray):
+            frames = sweep.enlarged(steps, asked.size)
         else:
             with work.call.stage("decode"):
-                picture = images.decode_photo(background[0], work.service.settings.max_image_pixels)
+                picture = images.decode_photo(original, work.service.settings.max_image_pixels)
             with work.call.stage("paste"):
-                frames = sweep.on_photo(picture, background[1].matrix, drawn[0], drawn[1:], asked.size)
+                frames, greyscale = sweep.on_photo(picture, steps, asked.size), picture.greyscale
+
+        def in_mode(pixels: np.ndarray) -> np.ndarray:
+            return np.ascontiguousarray(pixels[:, :, 0]) if greyscale else pixels
+
         with work.call.stage("encode"):
             if asked.layout == "animation":
                 return [origin.animation(frames, kind, asked.milliseconds, asked.quality)], frames.shape[1:]
             if asked.layout == "strip":
                 sheet = sweep.strip(frames, plan, asked)
-                return [origin.encode(sheet, kind, asked.quality)], sheet.shape
-            pictures = [origin.encode(frame, kind, asked.quality) for frame in frames]
+                return [origin.encode(in_mode(sheet), kind, asked.quality)], sheet.shape
+            pictures = [origin.encode(in_mode(frame), kind, asked.quality) for frame in frames]
             return [sweep.archive(pictures, kind)] if wanted == "zip" else pictures, frames.shape[1:]
 
     encoded, (height, width, _) = await work.service.in_codec_thread(lay_out)

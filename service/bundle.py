@@ -4,12 +4,12 @@ bundles/<name>/
     manifest.json  encoder.onnx  decoder.onnx  gaussian_prior.npz  MODEL_CARD.md  samples.png
                    [editor.onnx  editor_samples.png]
 
-| graph   | inputs                                            | outputs                                                |
-|---------|---------------------------------------------------|--------------------------------------------------------|
-| encoder | image u8 [N,S,S,3], attributes f32 [N,K]          | mean, log_variance f32 [N,Z], attribute_estimates [N,K] |
-| decoder | latent f32 [N,Z], attributes f32 [N,K]            | image u8 [N,S,S,3]                                     |
-| editor  | image u8 [N,E,E,3], change f32 [N,K]              | mask f32 [N,E,E,1], gain, residual [N,E,E,3], flow [N,E,E,2] |
-| prior   | noise f32 [N,Z], attributes f32 [N,K]             | latent f32 [N,Z]                                       |
+| graph   | inputs                                   | outputs                                                 |
+|---------|------------------------------------------|---------------------------------------------------------|
+| encoder | image u8 [N,S,S,3], attributes f32 [N,K] | mean, log_variance f32 [N,Z], attribute_estimates [N,K] |
+| decoder | latent f32 [N,Z], attributes f32 [N,K]   | image u8 [N,S,S,3]                                      |
+| editor  | image u8 [N,E,E,3], change f32 [N,K]     | mask f32 [N,E,E,1], gain, residual [3], flow [2]        |
+| prior   | noise f32 [N,Z], attributes f32 [N,K]    | latent f32 [N,Z]                                        |
 
 Encoder and decoder are in every bundle. A bundle without an editor edits photographs by the difference of two decodes.
 The name `prior.onnx` and its interface are set aside for a learned prior; no service runs one yet. Bundles of schema 1

@@ -152,9 +152,9 @@ def _move(photo: Image.Image, region: Box, matrix: np.ndarray, fields: EditField
     if moving == 0:
         return
     # What is taken lies in the region or near it, and is read as it was before.
-    seen = (max(0, left - reach), max(0, top - reach), min(photo.width, right + reach), min(photo.height, bottom + reach))
-    source = photo.crop(seen)
-    shift = np.array([left - seen[0], top - seen[1]], dtype=np.float32)
+    west, north = max(0, left - reach), max(0, top - reach)
+    source = photo.crop((west, north, min(photo.width, right + reach), min(photo.height, bottom + reach)))
+    shift = np.array([left - west, top - north], dtype=np.float32)
     if moving <= _FEW:
         _look_up(photo, source, shift, region, matrix, flow, nodes)
     else:
@@ -276,13 +276,14 @@ def _sampled(maps: np.ndarray, matrix: np.ndarray, counts: tuple[int, int], spac
 
 def _doubled(maps: np.ndarray) -> np.ndarray:
     """Twice as many pixels, by cubic interpolation; [2 S, 2 S, C]."""
-    early, late = (_keys(np.float32(t)) for t in (0.75, 0.25))
+    early, late = _keys(np.float32(0.75)), _keys(np.float32(0.25))
     for axis in (0, 1):
-        last = maps.shape[axis] - 1
-        near = [maps.take(np.arange(last + 1).clip(0, last) if not step else (np.arange(last + 1) + step).clip(0, last), axis)
-                for step in range(-2, 3)]
-        halves = [sum(w * near[place + start] for place, w in enumerate(weights)) for start, weights in ((0, early), (1, late))]
-        maps = np.stack(halves, axis=axis + 1).reshape(*maps.shape[:axis], 2 * (last + 1), *maps.shape[axis + 1 :])
+        count = maps.shape[axis]
+        near = [maps.take((np.arange(count) + step).clip(0, count - 1), axis) for step in range(-2, 3)]
+        first = sum(weight * each for weight, each in zip(early, near[:4], strict=True))
+        second = sum(weight * each for weight, each in zip(late, near[1:], strict=True))
+        halves = np.stack([first, second], axis=axis + 1)
+        maps = halves.reshape(*maps.shape[:axis], 2 * count, *maps.shape[axis + 1 :])
     return maps
 
 

@@ -30,12 +30,13 @@ from service.settings import Settings
 Result = TypeVar("Result")
 # Bytes of pixels. A 64 x 64 face takes 0.05 ms to encode as PNG, and handing it to a thread and back another 0.1.
 _SMALL = 3 * 64 * 64
-# The graph without which a path's work cannot be done. An edit may come with a latent and do without the encoder.
+# The graph without which a path's work on a picture cannot be done. An edit may come with a latent, and then takes the
+# decoder; a model without an editor has its decoder do that work.
 NEEDED: dict[str, GraphKind] = {
     "/v1/encode": "encoder",
     "/v1/generate": "decoder",
-    "/v1/edit": "decoder",
-    "/v1/sweep": "decoder",
+    "/v1/edit": "editor",
+    "/v1/sweep": "editor",
 }
 
 
@@ -57,9 +58,13 @@ class Service:
     draining: bool = False  # what has begun is finished, and nobody should send more
     codec_jobs: int = 0
 
-    def refusal(self, path: str, any_model: bool) -> float | None:
-        """Seconds after which to try again, where a path's work would be refused by the default model, or by all."""
+    def refusal(self, path: str, any_model: bool, pictured: bool = True) -> float | None:
+        """Seconds after which to try again, where a path's work would be refused by the default model, or by all.
+
+        Work that is not on a picture (`pictured`) ends in the decoder.
+        """
         graph = NEEDED.get(path)
+        graph = graph if pictured or graph != "editor" else "decoder"
         return self.models.refusal(graph, any_model) if graph else None
 
     async def is_ready(self) -> bool:
@@ -92,15 +97,19 @@ class Service:
             return work(*arguments)
         return await self.in_codec_thread(work, *arguments)
 
-    def work(self, call: Call, name: str | None, graph: GraphKind = "decoder", images: int = 1) -> Work:
+    def work(
+        self, call: Call, name: str | None, graph: GraphKind = "decoder", images: int = 1, unedited: int = 0
+    ) -> Work:
         """Take hold of the model of that name until the request is over, which is to end in that graph with so many
-        images, as far as it says by now.
+        images, as far as it says by now. Where there is no editor, the decoder draws `unedited` faces more.
 
         Raises a 503 or a 404 Problem, and QueueFullError where the graph has no room for it.
         """
         if not self.ready:
             raise Problem(503, "the service is not ready", headers={"Retry-After": "1"})
         model = self.models.get(name)
+        if graph == "editor" and model.editor is None:
+            graph, images = "decoder", images + unedited
         images = min(images, self.settings.max_count)
         if (seconds := model.refusal(graph, images)) is not None:
             self.metrics.rejected.labels("queue_full").inc()
@@ -126,6 +135,17 @@ class Work:
     service: Service
     call: Call
     model: Model
+
+    def given_wholly(self, known: np.ndarray) -> np.ndarray | None:
+        """`known` f32 [K] with values for what is withheld, if it has one for each of the other attributes; else None.
+
+        What is withheld clients were never told; it gets what goes best with the rest.
+        """
+        pairs = zip(self.model.manifest.attribute_names, known, strict=True)
+        unsaid = [name for name, value in pairs if np.isnan(value)]
+        if any(name not in self.model.withheld for name in unsaid):
+            return None
+        return self.model.sampler.expected(known) if unsaid else known
 
     def photograph(self, data: bytes, to_edit: bool = False) -> Photograph:
         """The request's photograph; one that is to be edited stays decoded meanwhile, if there is room."""

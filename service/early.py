@@ -9,11 +9,11 @@ from urllib.parse import unquote_to_bytes
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
 
-from service.uploads import content_type, is_picture
+from service.uploads import JSON, content_type, is_picture
 
-# Seconds until there should be room for a path's work: of the default model, or of the first of all that has some. None
-# where there is room now.
-Refusal = Callable[[str, bool], float | None]
+# Seconds until there should be room for a path's work: of the default model, or of the first of all that has some; on a
+# picture, or without one. None where there is room now.
+Refusal = Callable[[str, bool, bool], float | None]
 _PARAMETER = b"model"
 _LARGEST = 65_536  # bytes of a body that is looked at
 _PATIENCE = 0.1  # seconds that it may take to come; a slow one goes the usual way
@@ -36,7 +36,7 @@ async def refused(refusal: Refusal, scope: Scope, headers: Headers, receive: Rec
 
 def in_question(refusal: Refusal, scope: Scope) -> bool:
     """Whether a request may be refused early at all: it asks for work, and the default model has no room."""
-    return scope["method"] == "POST" and refusal(scope["path"], False) is not None
+    return scope["method"] == "POST" and refusal(scope["path"], False, True) is not None
 
 
 def seconds_to_wait(refusal: Refusal, scope: Scope, headers: Headers, body: bytes | None) -> float | None:
@@ -50,7 +50,7 @@ def seconds_to_wait(refusal: Refusal, scope: Scope, headers: Headers, body: byte
     if not (may_name or is_picture(kind)):
         # JSON may spell a name with escapes.
         may_name = body is None or _PARAMETER in body or ("json" in kind and b"\\" in body)
-    return refusal(scope["path"], may_name)
+    return refusal(scope["path"], may_name, kind != JSON)
 
 
 def _named(scope: Scope) -> bool:

@@ -16,7 +16,7 @@ NAMES = ("mask", "gain", "residual", "flow")
 # A network's mask fades out and never ends: below this it is no edit.
 _FAINT = 0.02
 _FEATHER = 0.04  # share of the frame over which an edit that reaches its border fades out
-_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # as Pillow converts to grey (ITU-R BT.601)
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # as Pillow converts to grey (ITU-R BT.601)
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class EditFields:
         return len(self.mask)
 
     def settled(self) -> EditFields:
-        """With a mask that is 0 where it is faint and at the frame's border, and a flow that ends where the mask does."""
+        """With a mask that is 0 where it is faint and at the frame's border, and a flow that ends where that does."""
         mask = ((self.mask - _FAINT) / (1 - _FAINT)).clip(0, 1) * _window(self.size)
         # Both fade in the same proportion, or pixels would jump where the mask begins.
         kept = np.divide(mask, self.mask, out=np.zeros_like(mask), where=mask > 0)
@@ -46,7 +46,7 @@ class EditFields:
 
     def grey(self) -> EditFields:
         """What they do to the luminance of a picture without colours."""
-        gain, residual = (np.repeat((field @ _LUMA)[:, :, None], 3, axis=2) for field in (self.gain, self.residual))
+        gain, residual = (np.repeat((field @ LUMA)[:, :, None], 3, axis=2) for field in (self.gain, self.residual))
         return EditFields(self.mask, gain, residual, self.flow)
 
 
@@ -86,7 +86,5 @@ def _moved(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
     left, top = (np.minimum(place.astype(np.int32), size - 2) for place in (x, y))
     across, down = (x - left)[:, :, None], (y - top)[:, :, None]
     source = picture.astype(np.float32)
-    above, below = (
-        source[row, left] * (1 - across) + source[row, left + 1] * across for row in (top, top + 1)
-    )
+    above, below = (source[row, left] * (1 - across) + source[row, left + 1] * across for row in (top, top + 1))
     return above * (1 - down) + below * down

@@ -99,6 +99,15 @@ class FaceFinder:
         return [_enlarged(view, factors) for view in views]
 
 
+def view(image: Image.Image, matrix: np.ndarray, side: int, size: tuple[int, int]) -> np.ndarray:
+    """What a frame of `side` pixels shows, uint8 [side, side, 3], to which `matrix` f64 [2, 3] leads from a picture.
+
+    The picture has the width and height `size`, of which `image`, RGB, may be a smaller version.
+    """
+    factors = np.divide(image.size, size)
+    return alignment.sample(image, matrix * factors[:, None], side)
+
+
 def _as_it_is(image: Image.Image, frame: FaceFrame) -> FramedFace:
     pixels, box = images.framed_face(image, frame)
     return FramedFace(pixels, Place(alignment.of_box(box, frame.image_size), box, None))

@@ -99,8 +99,13 @@ def _compare(bundle: Bundle, name: str, drawn: np.ndarray, verb: str, tolerance:
     difference = float(differences.mean())
     log.info(
         "%s: off its %s by at most %d levels, %.4f on average",
-        bundle.identity, "samples" if name == FILE else name, differences.max(), difference,
+        bundle.identity,
+        "samples" if name == FILE else name,
+        differences.max(),
+        difference,
     )
     if difference > tolerance:
-        rule = f"the graphs {verb} other faces, {difference:.1f} levels off on average; at most {tolerance:g} is allowed"
+        rule = (
+            f"the graphs {verb} other faces, {difference:.1f} levels off on average; at most {tolerance:g} is allowed"
+        )
         raise BundleError(path, rule)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import re
 from dataclasses import dataclass
 from itertools import islice
@@ -33,6 +34,9 @@ Image.MAX_IMAGE_PIXELS = 2**26
 # A progressive JPEG has some ten scans; each further one costs another pass over the whole picture.
 _MAX_JPEG_SCANS = 100
 _JPEG_SCAN = re.compile(b"\xff\xda")  # takes a third of the time of bytes.count
+
+_GREYSCALE = ("1", "L", "LA", "La")
+_GREY_ROWS = 16  # rows that are looked at before all are
 
 OutputFormat = Literal["png", "jpeg", "webp"]
 Box = tuple[float, float, float, float]
@@ -112,21 +116,33 @@ class Photo:
     """A decoded picture with what has to be kept beside its colours.
 
     `image` is RGB and upright; `alpha` its transparency (L) if it has any; `profile` is the ICC profile of the colours.
+    `greyscale` says that the file had no colours to begin with, and will have none when it is encoded again.
     """
 
     image: Image.Image
     alpha: Image.Image | None
     profile: bytes | None
+    greyscale: bool = False
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether all three channels are equal, now."""
+        return self.greyscale or _is_grey(self.image)
 
     def opaque(self) -> Image.Image:
         """The picture, RGB, as `decode` gives it: transparency over white."""
         return self.image if self.alpha is None else _as_rgb(self.with_alpha())
 
+    def flat(self) -> Image.Image:
+        """The same, in grey if it is greyscale."""
+        return self.opaque().getchannel(0) if self.greyscale else self.opaque()
+
     def with_alpha(self) -> Image.Image:
-        """The picture, RGBA if it has transparency, else RGB."""
+        """The picture, with its transparency if it has any."""
+        whole = self.image.getchannel(0) if self.greyscale else self.image
         if self.alpha is None:
-            return self.image
-        whole = self.image.copy()
+            return whole
+        whole = whole if self.greyscale else whole.copy()
         whole.putalpha(self.alpha)
         return whole
 
@@ -137,12 +153,25 @@ def decode_photo(data: bytes, max_pixels: int) -> Photo:
     Other metadata are left out: they tell places and people.
     """
     image, _ = _opened(data, max_pixels)
-    # A profile of inks or of greys says nothing about the RGB they are converted to.
-    profile = image.info.get("icc_profile") if image.mode in ("RGB", "RGBA", "P") else None
+    greyscale = image.mode in _GREYSCALE or image.mode.startswith("I")
+    # A profile of inks says nothing about the RGB they are converted to.
+    profile = image.info.get("icc_profile") if image.mode in ("RGB", "RGBA", "P", "L", "LA") else None
     if image.has_transparency_data:
         whole = image.convert("RGBA")
-        return Photo(whole.convert("RGB"), whole.getchannel("A"), profile)
-    return Photo(_as_rgb(image), None, profile)
+        return Photo(whole.convert("RGB"), whole.getchannel("A"), profile, greyscale)
+    return Photo(_as_rgb(image), None, profile, greyscale)
+
+
+def _is_grey(image: Image.Image) -> bool:
+    """Whether all channels of an RGB picture are equal everywhere; one with colours is mostly told by a few rows."""
+    step = max(1, image.height // _GREY_ROWS)
+    few = (image.crop((0, row, image.width, row + 1)) for row in range(0, image.height, step))
+    strips = (image.crop((0, top, image.width, min(top + 64, image.height))) for top in range(0, image.height, 64))
+    for part in itertools.chain(few, strips):
+        pixels = np.asarray(part)
+        if not ((pixels[:, :, 0] == pixels[:, :, 1]) & (pixels[:, :, 1] == pixels[:, :, 2])).all():
+            return False
+    return True
 
 
 def format_of(data: bytes) -> OutputFormat:
@@ -268,12 +297,14 @@ def encode_photo(photo: Photo, image_format: OutputFormat, quality: int = 90, pa
     """Encode as `encode` does, with transparency and profile; JPEG knows no transparency and gets the picture over
     white.
     """
-    image = photo.opaque() if image_format == "jpeg" else photo.with_alpha()
-    return _encoded(image, image_format, quality, photo.profile, packet)
+    image = photo.flat() if image_format == "jpeg" else photo.with_alpha()
+    # WebP has colours only, for which a profile of greys would be wrong.
+    profile = None if photo.greyscale and image_format == "webp" else photo.profile
+    return _encoded(image, image_format, quality, profile, packet)
 
 
 def encode(pixels: np.ndarray, image_format: OutputFormat, quality: int = 90, packet: bytes = b"") -> bytes:
-    """Encode uint8 [H, W, 3]. `quality` 1..100 is for JPEG and WebP; PNG is lossless and ignores it.
+    """Encode uint8 [H, W, 3], or [H, W] in grey. `quality` 1..100 is for JPEG and WebP; PNG is lossless and ignores it.
 
     `packet` is the XMP that the file carries, none if empty.
     """

@@ -35,7 +35,7 @@ class ProtocolError(ValueError):
 
 @dataclass(frozen=True)
 class Graph:
-    """One graph of a bundle as a model of the protocol, named `<bundle>-encoder`, `<bundle>-decoder` or `<bundle>-editor`."""
+    """One graph of a bundle as a model of the protocol, named by both: `<bundle>-encoder`."""
 
     bundle: str
     version: str

@@ -127,7 +127,8 @@ class Model:
                 self._probing = False
 
     def batcher(self, graph: GraphKind) -> Batcher:
-        return self._batchers[graph]
+        """The decoder's where there is no editor: it does its work."""
+        return self._batchers.get(graph, self.decoder)
 
     def refusal(self, graph: GraphKind, images: int = 1) -> float | None:
         """Seconds until there should be room for a request that is to end in that graph with so many images, if there
@@ -135,7 +136,8 @@ class Model:
 
         Images on their way to it count as well: what is refused only there was decoded and encoded for nothing.
         """
-        batcher, coming = self.batcher(graph), self.at_work[graph]
+        batcher = self.batcher(graph)
+        coming = self.at_work[batcher.graph]
         full = coming > 0 and coming + images > batcher.most_images
         return batcher.seconds_for(coming) if full else batcher.refusal()
 
@@ -144,6 +146,7 @@ class Model:
         """Keep the model open for a request that is to end in that graph with so many images: what began on a model
         ends on it, also when another has taken its place.
         """
+        graph = self.batcher(graph).graph
         self._users += 1
         self.at_work[graph] += images
         self._unused.clear()

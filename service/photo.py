@@ -8,12 +8,15 @@ resolution, and whatever the model draws imperfectly in both pictures cancels.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
 from service import alignment
+from service.edit_fields import LUMA
 from service.warp import NEUTRAL, Field, Warp
 
 _FEATHER = 0.14  # share of the frame over which an edit fades out towards its border
@@ -26,6 +29,32 @@ _WHOLE = 256  # of a pixel, in the shares by which it fades
 _STRIP = 64  # rows of a photograph that are edited at a time, so that they stay in the processor's cache
 
 Edit = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+class PhotoEdit(Protocol):
+    """A face's edit on its way into a photograph: a DrawnEdit, or a service.compositing.FieldEdit."""
+
+    def onto(self, photo: Image.Image, grey: bool = False) -> None:
+        """Edit an RGB photograph in place; of a `grey` one, whose channels are equal, the luminance alone."""
+
+    def resized(self, factors: np.ndarray) -> PhotoEdit:
+        """The same edit of a picture that is larger by `factors` f64 [2, 1], across and down."""
+
+
+@dataclass(frozen=True)
+class DrawnEdit:
+    """The difference of a face before and after, both uint8 [S, S, 3]; `matrix` f64 [2, 3] says where it lies."""
+
+    matrix: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+
+    def onto(self, photo: Image.Image, grey: bool = False) -> None:
+        before, after = (_in_grey(face) for face in (self.before, self.after)) if grey else (self.before, self.after)
+        _paste(photo, self.matrix, before, after)
+
+    def resized(self, factors: np.ndarray) -> DrawnEdit:
+        return DrawnEdit(self.matrix * factors, self.before, self.after)
 
 
 def paste(photo: Image.Image, edits: Iterable[Edit]) -> Image.Image:
@@ -43,6 +72,11 @@ def paste_into(photo: Image.Image, edits: Iterable[Edit]) -> None:
     """As `paste`, in the photograph itself."""
     for matrix, before, after in edits:
         _paste(photo, matrix, before, after)
+
+
+def _in_grey(face: np.ndarray) -> np.ndarray:
+    """The luminance of uint8 [S, S, 3] in all three channels."""
+    return np.repeat(np.rint(face @ LUMA).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
 def _paste(photo: Image.Image, matrix: np.ndarray, before: np.ndarray, after: np.ndarray) -> None:

@@ -13,17 +13,21 @@ import numpy as np
 from isal import isal_zlib
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_COLOUR_TYPES = {3: 2, 4: 6}  # by channels: truecolour, truecolour with alpha
+_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by channels: grey, grey with alpha, truecolour, truecolour with alpha
 _UP = 2  # the filter that one subtraction computes; averages save a twentieth of the bytes and take seven operations
 _LEVEL = 1
 _BAND = 1 << 20  # bytes filtered at a time, so that large pictures take no second copy
 
 
 def encode(pixels: np.ndarray, xmp: bytes = b"", profile: bytes | None = None) -> bytes:
-    """uint8 [H, W, 3] RGB or [H, W, 4] RGBA as a PNG file, with an XMP packet and an ICC profile if there are any."""
+    """uint8 [H, W, C] as a PNG file, with an XMP packet and an ICC profile if there are any.
+
+    C is 1 for grey, 2 for grey with alpha, 3 for RGB and 4 for RGBA; [H, W] is grey, too.
+    """
+    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     height, width, channels = pixels.shape
     if pixels.dtype != np.uint8 or channels not in _COLOUR_TYPES:
-        raise ValueError(f"pixels are {pixels.dtype}{list(pixels.shape)}; they must be uint8 [H, W, 3] or [H, W, 4]")
+        raise ValueError(f"pixels are {pixels.dtype}{list(pixels.shape)}; they must be uint8 [H, W, 1 to 4]")
     header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
     parts = [_SIGNATURE, _chunk(b"IHDR", header)]
     if profile:

@@ -9,11 +9,10 @@ import numpy as np
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
-from service import answers, images, negotiation, openapi, provenance, sources, uploads, vectors
+from service import answers, editing, experimental, images, negotiation, openapi, provenance, sources, uploads, vectors
 from service.answers import by_name, floats
 from service.calls import Call
 from service.context import NEEDED, Service, Work
-from service.latents import Encoded
 from service.models import Model
 from service.problems import invalid
 from service.schemas import (
@@ -152,23 +151,26 @@ async def edit(request: Request) -> Response:
     upload = await uploads.read(request)
     asked = upload.parameters(EditRequest)
     bare = asked.output == "face" or asked.latent is not None
-    work = service.work(call, asked.model, images=1 if bare else 2)
-    target = vectors.edit_target(work.attributes(asked.attributes), work.model.manifest)
+    graph = "editor" if asked.latent is None else "decoder"
+    work = service.work(call, asked.model, graph, unedited=0 if bare else 1)
+    named = work.attributes(asked.attributes)
+    target = vectors.edit_target(named, work.model.manifest)
     known = _source_attributes(work, asked)
     if asked.latent is None:
         photograph = work.photograph(upload.picture(), to_edit=not bare)
-        source = await sources.encoded(work, photograph, asked, known)
-        latent, shown = source.mean, source.attributes
+        faces = await editing.faces_of(work, photograph, asked, known)
     else:
-        latent, shown = sources.given(work, upload, asked, known)
-    attributes = vectors.edited(shown, target, asked.strength)
-    call.count("edit", len(latent))
+        faces = editing.latent_face(work, *sources.given(work, upload, asked, known))
+    attributes = vectors.edited(faces.shown, target, asked.strength)
+    if asked.latent is None and not asked.experimental:
+        experimental.refuse_edit(work.model.manifest, named, faces.shown, attributes)
+    call.count("edit", len(attributes))
     if bare:
-        drawn = await work.model.decode(latent, attributes, call)
-        return await answers.faces(work, wanted, asked, drawn, attributes)
-    both = await work.model.decode(np.concatenate([latent, latent]), np.concatenate([shown, attributes]), call)
+        drawn = await faces.bare(attributes)
+        return await answers.faces(work, wanted, asked, drawn, attributes, original=faces.original)
+    edits = await faces.edits(attributes)
     wanted = negotiation.choose(request.headers.get("accept", ""), preferred=images.format_of(upload.image))
-    return await answers.edited_photo(work, photograph, wanted, asked, source.places, both, attributes)
+    return await answers.edited_photo(work, photograph, wanted, asked, edits, attributes)
 
 
 @router.post(
@@ -183,40 +185,40 @@ async def sweep_attribute(request: Request) -> Response:
     upload = await uploads.read(request)
     asked = upload.parameters(SweepRequest)
     wanted = negotiation.choose(request.headers.get("accept", ""), _SWEEP_OFFERS[asked.layout])
-    work = service.work(call, asked.model, images=asked.steps + 1)
+    graph = "editor" if upload.image is not None else "decoder"
+    work = service.work(call, asked.model, graph, asked.steps, unedited=1)
     work.model.withheld.refuse_names(asked.attribute, "attribute")
-    source = await _swept_face(work, upload, asked)
-    plan = Plan.make(source.attributes, asked, work.model.manifest)
-    steps = plan.attributes.reshape(-1, source.attributes.shape[1])
-    _check_count("steps", len(steps), service.settings.max_count)
-    if len(steps) * asked.size**2 > service.settings.max_image_pixels:
-        raise invalid("size", asked.size, f"{len(steps)} pictures of that size are too many pixels")
-    call.charge(len(steps))
-    attributes = np.concatenate([source.attributes, steps])
-    drawn = await work.model.decode(np.repeat(source.mean, len(attributes), axis=0), attributes, call)
-    call.count("sweep", len(steps))
-    on_photo = source.places and asked.output != "face"
-    background = (upload.image, source.places[0]) if on_photo else None
-    return await answers.swept(work, wanted, asked, plan, drawn, background, asked.seed)
+    face = await _swept_face(work, upload, asked)
+    plan = Plan.make(face.shown, asked, work.model.manifest)
+    attributes = plan.attributes.reshape(-1, face.shown.shape[1])
+    _check_count("steps", len(attributes), service.settings.max_count)
+    if len(attributes) * asked.size**2 > service.settings.max_image_pixels:
+        raise invalid("size", asked.size, f"{len(attributes)} pictures of that size are too many pixels")
+    if upload.image is not None and not asked.experimental:
+        named = [(name, "attribute", name) for name in asked.attribute]
+        experimental.refuse(work.model.manifest, named, face.shown, attributes)
+    call.charge(len(attributes))
+    on_photo = upload.image is not None and asked.output != "face"
+    steps = await (face.edits if on_photo else face.bare)(attributes)
+    call.count("sweep", len(attributes))
+    original = upload.image if on_photo else face.original
+    return await answers.swept(work, wanted, asked, plan, steps, original, asked.seed)
 
 
-async def _swept_face(work: Work, upload: uploads.Upload, asked: SweepRequest) -> Encoded:
-    """The one face to sweep: from a picture, a latent, or drawn by the sampler; then it has no place."""
+async def _swept_face(work: Work, upload: uploads.Upload, asked: SweepRequest) -> editing.Faces:
+    """The one face to sweep: from a picture, a latent, or drawn by the sampler."""
     known = _source_attributes(work, asked)
     if asked.latent is not None:
-        latent, shown = sources.given(work, upload, asked, known)
-    elif upload.image is not None:
+        return editing.latent_face(work, *sources.given(work, upload, asked, known))
+    if upload.image is not None:
         if asked.seed is not None:
             raise invalid("seed", asked.seed, "cannot be given together with an image")
-        return await sources.encoded(work, work.photograph(upload.picture()), asked, known)
-    elif asked.seed is not None:
-        vector = work.attributes(asked.attributes)
-        shown = work.model.sampler.attributes(vector, asked.seed, 1)
-        latent = work.model.sampler.latents(asked.seed, shown)
-        work.call.headers["X-Facet-Seed"] = str(asked.seed)
-    else:
+        return await editing.faces_of(work, work.photograph(upload.picture()), asked, known)
+    if asked.seed is None:
         raise invalid(uploads.IMAGE_FIELD, None, "is required, or a latent, or a seed")
-    return Encoded(latent, np.zeros_like(latent), shown, [], 0, 0)
+    shown = work.model.sampler.attributes(work.attributes(asked.attributes), asked.seed, 1)
+    work.call.headers["X-Facet-Seed"] = str(asked.seed)
+    return editing.latent_face(work, work.model.sampler.latents(asked.seed, shown), shown)
 
 
 @router.post(
@@ -277,6 +279,7 @@ def described(service: Service, model: Model) -> ModelResponse:
         default=manifest.name == service.settings.default_model,
         device=model.runtime.device,
         image_size=manifest.frame.image_size,
+        editor_size=None if manifest.editor_frame is None else manifest.editor_frame.image_size,
         aligned_size=manifest.frame.aligned_size,
         latent_size=manifest.latent_size,
         attributes=[

@@ -103,6 +103,14 @@ class _FromPicture(BaseModel):
     )
 
 
+class _Editing(BaseModel):
+    experimental: bool = Field(
+        default=False,
+        description="whether a photograph may be edited in directions that the model lists as experimental: by its own "
+        "evaluation, such edits mostly fail, or look less real than the photograph did",
+    )
+
+
 class EncodeRequest(_Request, _FromPicture):
     """Parameters of encode; the picture comes beside them."""
 
@@ -124,7 +132,7 @@ class GenerateRequest(_Pictures):
     )
 
 
-class EditRequest(_Pictures, _FromPicture):
+class EditRequest(_Pictures, _FromPicture, _Editing):
     """Parameters of edit; the picture comes beside them, or `latent` and `source_attributes` replace it."""
 
     attributes: Attributes
@@ -142,7 +150,7 @@ class EditRequest(_Pictures, _FromPicture):
     )
 
 
-class SweepRequest(_Pictures, _FromPicture):
+class SweepRequest(_Pictures, _FromPicture, _Editing):
     """Parameters of sweep; the face is a picture's, a latent's, or one drawn from `seed` and `attributes`."""
 
     attribute: Names = Field(description="one attribute, or two for a grid")
@@ -271,6 +279,9 @@ class AttributeResponse(BaseModel):
     group: str | None
     sensitive: bool
     enabled: bool = Field(description="false for a sensitive one that requests may not name and answers do not tell")
+    experimental: dict[Literal["added", "removed"], str] = Field(
+        description="directions in which photographs are edited only with experimental=true, and why"
+    )
 
 
 class ModelResponse(BaseModel):
@@ -282,6 +293,9 @@ class ModelResponse(BaseModel):
     default: bool
     device: str
     image_size: int
+    editor_size: int | None = Field(
+        description="side of a face of a photograph as the editor sees it; null without one"
+    )
     aligned_size: tuple[int, int]
     latent_size: int
     attributes: list[AttributeResponse]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-from service import images, photo, sheets, vectors
+from service import images, sheets, vectors
 from service.bundle import Manifest
 from service.images import OutputFormat, Photo
+from service.photo import PhotoEdit
 from service.schemas import SweepRequest
 
 
@@ -34,15 +36,21 @@ class Plan:
         return Plan(attributes, columns, attributes[:, 0, manifest.attribute_names.index(down[0])].tolist())
 
 
-def on_photo(source: Photo, matrix: np.ndarray, before: np.ndarray, after: np.ndarray, size: int) -> np.ndarray:
-    """The photograph, at most `size` pixels long, with each of the faces uint8 [T, S, S, 3]; uint8 [T, H, W, 3].
+def on_photo(source: Photo, edits: Sequence[PhotoEdit | None], size: int) -> np.ndarray:
+    """The photograph, at most `size` pixels long, with each of the edits; uint8 [T, H, W, 3].
 
-    `matrix` takes the frame of `before` uint8 [S, S, 3] to the photograph as it was.
+    Edits are of the photograph as it was; None leaves it so.
     """
-    small = source.image.copy()
+    small, grey = source.image.copy(), source.is_grey
     small.thumbnail((size, size), Image.Resampling.BICUBIC)
     factors = np.array([[small.width / source.image.width], [small.height / source.image.height]])
-    return np.stack([photo.paste(small, [(matrix * factors, before, face)]) for face in after])
+    frames = []
+    for edit in edits:
+        frame = small.copy()
+        if edit is not None:
+            edit.resized(factors).onto(frame, grey)
+        frames.append(np.asarray(frame))
+    return np.stack(frames)
 
 
 def enlarged(faces: np.ndarray, size: int) -> np.ndarray:

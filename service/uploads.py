@@ -19,7 +19,7 @@ IMAGE_FIELD = "image"
 # JSON is parsed on the event loop; 64 latents take some 200 kB.
 MAX_JSON_BYTES = 1_000_000
 _FORM = "multipart/form-data"
-_JSON = "application/json"
+JSON = "application/json"
 # The last is what curl --data-binary says unless it is told otherwise.
 _RAW = ("application/octet-stream", "application/x-www-form-urlencoded", "")
 
@@ -54,13 +54,13 @@ async def read(request: Request) -> Upload:
     kind = content_type(request.headers)
     if kind == _FORM:
         upload = await _read_form(request)
-    elif kind == _JSON:
+    elif kind == JSON:
         upload = Upload(None, await _json_object(request))
     elif is_picture(kind):
         upload = Upload(await request.body() or None, {})
     else:
         raise _wrong_type(
-            kind, f"{_FORM} with a field {IMAGE_FIELD!r}, an image type, application/octet-stream or {_JSON}"
+            kind, f"{_FORM} with a field {IMAGE_FIELD!r}, an image type, application/octet-stream or {JSON}"
         )
     for name in query:
         if name in upload.fields:
@@ -71,8 +71,8 @@ async def read(request: Request) -> Upload:
 async def read_json(request: Request) -> Upload:
     """Read a request that is JSON and nothing else. Raises as `read`."""
     kind = content_type(request.headers)
-    if kind != _JSON:
-        raise _wrong_type(kind, f"{_JSON} (curl: -H 'Content-Type: {_JSON}')")
+    if kind != JSON:
+        raise _wrong_type(kind, f"{JSON} (curl: -H 'Content-Type: {JSON}')")
     return Upload(None, await _json_object(request))
 
 

@@ -92,6 +92,11 @@ def edited(shown: np.ndarray, target: np.ndarray, strength: float) -> np.ndarray
     return np.where(np.isnan(target), shown, shown + np.float32(strength) * (target - shown)).astype(np.float32)
 
 
+def change(shown: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """What an editor is asked for, f32 [N, K]: half of what attributes move, exactly 0 where they stay."""
+    return ((after - shown) / 2).astype(np.float32)
+
+
 def swept(shown: np.ndarray, attribute: str, target: float, strengths: np.ndarray, manifest: Manifest) -> np.ndarray:
     """Attributes f32 [T, N, K]: `shown` f32 [N, K] edited towards `target` in one attribute, at each strength f [T].
 

@@ -65,9 +65,7 @@ def write_bundle(directory: Path, schema: int = 1, editor: bool = False) -> Mani
     With an `editor`, which takes schema 2, its frame is the middle of the aligned picture, wider than the others'.
     """
     directory.mkdir(parents=True)
-    interfaces = bundle.graph_interfaces(
-        IMAGE_SIZE, LATENT_SIZE, len(ATTRIBUTES), EDITOR_SIZE if editor else None
-    )
+    interfaces = bundle.graph_interfaces(IMAGE_SIZE, LATENT_SIZE, len(ATTRIBUTES), EDITOR_SIZE if editor else None)
     prior, files = _prior(), dict(_FILES)
     if schema == 2:
         GaussianPrior.of(prior).write(directory / PRIOR_FILE)
@@ -121,7 +119,9 @@ def write_bundle(directory: Path, schema: int = 1, editor: bool = False) -> Mani
 def draw_samples(directory: Path, manifest: Manifest, runtime: FakeRuntime) -> Manifest:
     """Give a bundle the golden samples of `runtime`; returns its manifest."""
     draft = Bundle(directory, manifest)
-    sheets = {golden.FILE: lambda: golden.draw(draft, lambda z, a: runtime.decoder({"latent": z, "attributes": a})["image"])}
+    sheets = {
+        golden.FILE: lambda: golden.draw(draft, lambda z, a: runtime.decoder({"latent": z, "attributes": a})["image"])
+    }
     if manifest.editor_frame is not None:
         sheets[bundle.EDITOR_SAMPLES] = lambda: golden.draw_edits(
             draft, lambda image, change: runtime.editor({"image": image, "change": change})

@@ -34,8 +34,9 @@ def ask(
             await asyncio.sleep(60)
         return left.pop(0)
 
-    def refusal(path: str, any_model: bool) -> float | None:
+    def refusal(path: str, any_model: bool, pictured: bool) -> float | None:
         assert path == "/v1/edit"
+        assert pictured or kind == "application/json"
         if any_model:
             return ALL_FULL if full[1] else None
         return DEFAULT_FULL if full[0] else None

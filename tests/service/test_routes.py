@@ -500,7 +500,9 @@ def test_models_describe_themselves(client: TestClient):
         "group": "hair",
         "sensitive": False,
         "enabled": True,
+        "experimental": {},
     }
+    assert model["editor_size"] is None
 
 
 def test_a_request_may_name_its_model(settings: Settings):
