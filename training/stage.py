@@ -137,5 +137,3 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
     """For all of its parameters."""
     for group in optimiser.param_groups:
         group["lr"] = rate
-
-

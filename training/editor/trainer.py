@@ -11,7 +11,6 @@ from torch import Tensor
 
 from service import images
 from training.config import EditorConfig
-from training.dataset import without_margin
 from training.editor import objective, requests
 from training.editor.features import Features
 from training.editor.model import Editor
@@ -224,5 +223,3 @@ def ellipse(config: EditorConfig) -> Tensor:
     wide, high = (axis * scale for axis in config.loss.ellipse)
     inside = ((centres - x) / wide) ** 2 + ((centres[:, None] - y) / high) ** 2 <= 1
     return inside.float()[None, None]
-
-
