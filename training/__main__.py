@@ -28,13 +28,18 @@ from training import (
     tflite,
 )
 from training.dataset import Faces
+from training.editor import trainer as editor_trainer
+from training.editor.features import Features
+from training.editor.source import CachedEditorFaces
+from training.editor.trainer import EditorTrainer
 from training.graphs import BundleGraphs, TorchGraphs
+from training.person_masks import load_masks
 from training.precision import autocast
 from training.shards import ShardedFaces
 from training.source import CachedFaces, Source
-from training.trainer import VALIDATION_PICTURES, Trainer
+from training.trainer import LAST, DivergedError
+from training.vae.trainer import VALIDATION_PICTURES, VAETrainer
 
-LAST = "last.pt"
 CALIBRATED = "calibrated.pt"
 
 
@@ -42,14 +47,8 @@ def fit(arguments: argparse.Namespace) -> int:
     """Train a preset into a run directory."""
     settings = config.load(arguments.preset, arguments.set)
     device = distributed.start()
-    trainer = Trainer(
-        settings,
-        _source(arguments, settings),
-        _held_out(arguments, settings),
-        arguments.workdir,
-        device,
-        command=f"python -m training {shlex.join(_without_paths(arguments))}",
-    )
+    make = _editor_trainer if isinstance(settings, config.EditorConfig) else _vae_trainer
+    trainer = make(arguments, settings, device)
     last = arguments.workdir / LAST
     if arguments.resume:
         if last.exists():
@@ -63,6 +62,32 @@ def fit(arguments: argparse.Namespace) -> int:
     if not finished:
         print(f"stopped at step {trainer.step} of {trainer.total_steps}; go on with --resume", file=sys.stderr)
     return 0 if finished else 130
+
+
+def _vae_trainer(arguments: argparse.Namespace, settings: config.Config, device: torch.device) -> VAETrainer:
+    source, held_out = _source(arguments, settings), _held_out(arguments, settings)
+    return VAETrainer(settings, source, held_out, arguments.workdir, device, _command(arguments))
+
+
+def _editor_trainer(
+    arguments: argparse.Namespace, settings: config.EditorConfig, device: torch.device
+) -> EditorTrainer:
+    features = Features.load()
+
+    def faces(partition: dataset.Partition) -> CachedEditorFaces:
+        margin = settings.data.margin
+        index, pixels = _faces(arguments, settings, partition, margin)
+        return CachedEditorFaces(index, pixels, load_masks(index, settings.data, arguments.cache, margin))
+
+    source = distributed.first_alone(lambda: faces("train"))
+    held_out = distributed.first_alone(lambda: faces("validation"))
+    seen = held_out.read(np.arange(min(len(held_out), editor_trainer.VALIDATION_PICTURES)))
+    seen = seen.centre(settings.data.image_size)
+    return EditorTrainer(settings, source, seen, features, arguments.workdir, device, _command(arguments))
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    return f"python -m training {shlex.join(_without_paths(arguments))}"
 
 
 def _source(arguments: argparse.Namespace, settings: config.Config) -> Source:
@@ -241,7 +266,7 @@ def _faces(arguments: argparse.Namespace, settings: config.Config, partition: da
     if shards.are_in(arguments.data):
         return ShardedFaces(arguments.data, settings.data, partition, margin).unpack(arguments.cache)
     limit = settings.data.limit if partition == "train" else None
-    index = dataset.read_index(arguments.data, settings.data.attributes, partition, limit)
+    index = dataset.read_index(arguments.data, settings.data.labels, partition, limit)
     return index, dataset.load_pixels(index, settings.data, arguments.cache, margin)
 
 
@@ -344,6 +369,7 @@ _MISTAKES = (
     cache.CacheError,
     checkpoint.CheckpointError,
     config.ConfigError,
+    DivergedError,
     dataset.DatasetError,
     networks.NetworkError,
     tflite.TfliteError,

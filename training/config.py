@@ -61,6 +61,11 @@ class DataConfig(_Section):
             raise ValueError("must be a square with a positive side")
         return box
 
+    @property
+    def labels(self) -> list[str]:
+        """All attributes that are read."""
+        return self.attributes
+
     shift: float = Field(default=2.0, ge=0, description="largest random shift, pixels of the model's image")
     rotation: float = Field(default=5.0, ge=0, le=45, description="standard deviation of random rotations, degrees")
     zoom: float = Field(default=0.05, ge=0, lt=0.5, description="standard deviation of a random zoom's logarithm")

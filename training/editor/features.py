@@ -6,11 +6,14 @@ Sauer et al. 2021). The weights are those that Google published for TensorFlow, 
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from training import networks
 
 # Kernel, stride, expansion, channels, repeats of each stage. The last two are never needed.
 _STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3))
@@ -39,9 +42,10 @@ class Features(nn.Module):
         self.requires_grad_(False)
 
     @staticmethod
-    def load(path: Path) -> Features:
-        """Those of the published weights in a PyTorch file."""
-        return Features(torch.load(path, map_location="cpu", weights_only=True))
+    def load(directory: Path = networks.DIRECTORY) -> Features:
+        """Those of the published weights. Raises networks.NetworkError if they are not in `directory`."""
+        data = networks.EFFICIENTNET_LITE0.load(directory)
+        return Features(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
 
     def forward(self, image: Tensor, strides: tuple[int, ...] = (4, 8, 16)) -> list[Tensor]:
         x = image * (127.5 / 128) + (0.5 / 128)  # the network's own scale: (level - 127) / 128

@@ -110,7 +110,7 @@ class Editor(nn.Module):
 
     @torch.no_grad()
     def _start_small(self) -> None:
-        """Start with hardly any edit, and with the same filter for all four pixels of a shuffle (Aitken et al. 2017)."""
+        """Start with hardly any edit, and with one filter for the four pixels of a shuffle (Aitken et al. 2017)."""
         for head in (self.smooth, self.sharp):
             head.weight *= 0.1
             head.bias.zero_()

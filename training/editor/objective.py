@@ -82,9 +82,7 @@ def editor_loss(
     change = (edited - batch.image).abs()
     parts = {
         "edit": _mean(losses.attribute_loss(logits, wanted, requests.asked) for logits in after),
-        "keep": _mean(
-            kept_loss(now, then, requests.kept.float()) for now, then in zip(after, before, strict=True)
-        ),
+        "keep": _mean(kept_loss(now, then, requests.kept.float()) for now, then in zip(after, before, strict=True)),
         "adversarial": critics.hinge_editor(opponent.critic(found, requests.target)),
         "change": change.mean(),
         "outside": (change * (1 - batch.allowed)).mean(),
@@ -133,9 +131,7 @@ def opponent_loss(
     f32 [N] shares of the worst cases' radius.
     """
     lesson = partial(losses.weighted_attribute_loss, labels=batch.labels, frequencies=frequencies)
-    small = degrade(
-        crop(batch.image, batch.views, config.opponent.crop), batch.views, config.opponent.robust_size
-    )
+    small = degrade(crop(batch.image, batch.views, config.opponent.crop), batch.views, config.opponent.robust_size)
     hard, _ = worst_case(opponent.robust, small, lesson, config.opponent.robustness * reach)
     parts = {
         "classifier": lesson(opponent.classifier(seen.real)),

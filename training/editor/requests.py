@@ -72,9 +72,7 @@ def draw(labels: Tensor, frequencies: Tensor, rules: Rules, count: int, rows: sl
     return of_flips(labels, flips, torch.where(partial, amount, 1.0), rules, slack=amount)
 
 
-def of_flips(
-    labels: Tensor, flips: Tensor, strength: Tensor, rules: Rules, slack: Tensor | None = None
-) -> Requests:
+def of_flips(labels: Tensor, flips: Tensor, strength: Tensor, rules: Rules, slack: Tensor | None = None) -> Requests:
     """Requests that invert what `flips` bool [N, K] marks, `strength` f32 [N, 1] of the way.
 
     With `slack` f32 [N, 1] in 0..1 full edits are asked for with a change that is up to 15% smaller.
@@ -88,6 +86,4 @@ def of_flips(
     change = torch.where(flips | off, -labels * size, 0.0)
     free = ((flips.float() @ rules.may_change.float()) > 0) | gone
     # Those switched off must not outweigh the one that was asked for.
-    return Requests(
-        change[:, rules.editable], target, torch.where(flips, 1.0, 0.5 * off.float()), ~flips & ~free
-    )
+    return Requests(change[:, rules.editable], target, torch.where(flips, 1.0, 0.5 * off.float()), ~flips & ~free)

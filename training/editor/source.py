@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.dataset import Faces, FaceIndex
+from training.dataset import FaceIndex, Faces
 from training.source import CachedFaces
 
 
@@ -22,8 +22,13 @@ class EditorFaces(Faces):
     def first(self, count: int) -> EditorFaces:
         return self.rows(slice(count))
 
+    def centre(self, size: int) -> EditorFaces:
+        """The parts of size x size in the middle."""
+        count = len(self.pixels)
+        return self.cut(size, np.zeros((count, 2), dtype=int), np.zeros(count, dtype=bool))
+
     def cut(self, size: int, shifts: np.ndarray, mirrored: np.ndarray) -> EditorFaces:
-        """The parts of size x size that lie `shifts` int [N, 2] (even, down and right) off the centre, some mirrored."""
+        """The parts of size x size that lie `shifts` int [N, 2] (even; down, right) off the centre, some mirrored."""
         margin = (self.pixels.shape[1] - size) // 2
         count = len(self.pixels)
         pixels = np.empty((count, size, size, 3), dtype=np.uint8)

@@ -65,7 +65,8 @@ def degrade(image: Tensor, views: Views, size: int) -> Tensor:
         image = F.avg_pool2d(image, 2)
     else:
         image = F.interpolate(image, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
-    image = image * views.tint.to(image.device)[:, :, None, None] + views.brightness.to(image.device)[:, None, None, None]
+    tint, brightness = (value.to(image.device) for value in (views.tint, views.brightness))
+    image = image * tint[:, :, None, None] + brightness[:, None, None, None]
     grey = views.grey.to(image.device)[:, None, None, None]
     image = torch.where(grey, image.mean(dim=1, keepdim=True), image)
     return image + _NOISE * own_noise(views.seeds, image.shape[1:]).to(image.device)
