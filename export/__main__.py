@@ -21,7 +21,12 @@ from training.checkpoint import CheckpointError
 def bundle(arguments: argparse.Namespace) -> None:
     """Turn a calibrated checkpoint into a verified bundle."""
     written = write_bundle(
-        arguments.checkpoint, arguments.out, arguments.version, arguments.description, arguments.weights_licence
+        arguments.checkpoint,
+        arguments.out,
+        arguments.version,
+        arguments.description,
+        arguments.weights_licence,
+        arguments.editor,
     )
     size = sum(entry.bytes for entry in written.manifest.files.values())
     print(f"{arguments.out}: {written.identity}, {size / 1e6:.1f} MB")
@@ -68,6 +73,7 @@ def main(words: list[str] | None = None) -> int:
     command = commands.add_parser("bundle", help=bundle.__doc__)
     command.set_defaults(run_command=bundle)
     command.add_argument("--checkpoint", type=Path, required=True, help="a calibrated checkpoint")
+    command.add_argument("--editor", type=Path, help="a checkpoint of the editor, for edits of photographs")
     command.add_argument("--out", type=Path, required=True, help="the bundle's directory, bundles/NAME")
     command.add_argument("--version", required=True, help="clients see name@version; raise it with new weights")
     command.add_argument("--description", default="A conditional beta-VAE for face attributes.")

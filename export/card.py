@@ -18,7 +18,7 @@ def model_card(manifest: Manifest) -> str:
 |---|---|
 | picture | {frame.image_size} x {frame.image_size}, RGB |
 | framing | the box {_box(frame.crop_box)} of an aligned {frame.aligned_size[0]} x {frame.aligned_size[1]} picture |
-| latent | {manifest.latent_size} values |
+{_editor_rows(manifest)}| latent | {manifest.latent_size} values |
 | trained | {training.epochs:g} epochs, seed {training.seed}, `{training.command}` |
 | data | sha256 {training.data_sha256[:16]}... over names and labels |
 | source commit | {training.source_commit} |
@@ -32,7 +32,7 @@ Attribute editing in research and teaching, and trying out the Facet service, wi
 
 Identifying or classifying people, deciding anything about them, passing an edited picture off as a photograph, and
 editing pictures of people who have not agreed to it.
-
+{_experimental(manifest)}
 ## Attributes
 
 Every label is an annotator's impression of a photograph, not a fact about a person. Attributes marked *sensitive* touch
@@ -53,8 +53,31 @@ group, which an edit clears on purpose.
 {measured}"""
 
 
+def _editor_rows(manifest: Manifest) -> str:
+    frame, training = manifest.editor_frame, manifest.editor_training
+    if frame is None or training is None:
+        return ""
+    size = frame.image_size
+    return (
+        f"| editor | {size} x {size}, the box {_box(frame.crop_box)} of the same pictures |\n"
+        f"| editor trained | {training.epochs:g} epochs, seed {training.seed}, `{training.command}` |\n"
+    )
+
+
 def _box(box: tuple[float, ...]) -> str:
     return "(" + ", ".join(f"{side:g}" for side in box) + ")"
+
+
+def _experimental(manifest: Manifest) -> str:
+    rows = [
+        f"| {attribute.name} | {direction} | {reason} |"
+        for attribute in manifest.attributes
+        for direction, reason in attribute.experimental.items()
+    ]
+    if not rows:
+        return ""
+    head = "\n## Not offered by default\n\nEdits of photographs that take `experimental=true`.\n\n"
+    return head + "| attribute | direction | why |\n|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
 def _attribute_rows(manifest: Manifest) -> str:

@@ -1,9 +1,10 @@
-"""The two graphs that ship: pixels and normalisation inside, weights stored as fp16 and computed in fp32."""
+"""The graphs that ship: pixels and normalisation inside, weights stored as fp16 and computed in fp32."""
 
 from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import onnx
@@ -11,7 +12,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from training.editor.model import Editor
 from training.model import ConditionalVAE
+
+Model = TypeVar("Model", bound=nn.Module)
 
 OPSET = 18
 # Below this many values a tensor is not worth a Cast node.
@@ -44,7 +48,20 @@ class DecoderGraph(nn.Module):
         return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
-def round_weights(model: ConditionalVAE) -> ConditionalVAE:
+class EditorGraph(nn.Module):
+    """`image` uint8 [N, S, S, 3], `change` f32 [N, K] -> f32 mask [N, S, S, 1], gain and residual [3], flow [2]."""
+
+    def __init__(self, editor: Editor) -> None:
+        super().__init__()
+        self.editor = editor
+
+    def forward(self, image: Tensor, change: Tensor) -> tuple[Tensor, ...]:
+        pixels = image.permute(0, 3, 1, 2).float() / 255  # [N, 3, S, S]
+        fields = self.editor(pixels, change)
+        return tuple(field.permute(0, 2, 3, 1).contiguous() for field in fields)
+
+
+def round_weights(model: Model) -> Model:
     """Round every weight to the nearest fp16 value in place, so that storing them as fp16 loses nothing more."""
     return model.half().float()
 

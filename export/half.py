@@ -6,7 +6,6 @@ fp32. Weights are stored as fp16 in every bundle, so only the arithmetic changes
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +14,23 @@ import torch
 from onnx import ModelProto, TensorProto, helper
 
 from export.parity import ParityError, run_onnx
-from export.writer import ExportError, replacing, seal
+from export.writer import ExportError, copied, replacing, seal
 from service import bundle as bundles
 from service import golden
 from service.bundle import Bundle, Parity
 
-# Largest differences from the fp32 graphs over FACES generated ones: of what the encoder finds in them, and of levels
-# of 255.
-TOLERANCE = {"mean": 0.01, "log_variance": 0.01, "attribute_estimates": 0.01, "image": 2.0}
+# Largest differences from the fp32 graphs over FACES generated ones: of what the encoder finds in them, of levels of
+# 255, and of what the editor would do with them.
+TOLERANCE = {
+    "mean": 0.01,
+    "log_variance": 0.01,
+    "attribute_estimates": 0.01,
+    "image": 2.0,
+    "mask": 0.02,
+    "gain": 0.02,
+    "residual": 0.02,
+    "flow": 0.002,
+}
 FACES, _BATCH = 256, 64
 _SINGLE = {"Cast", "InstanceNormalization", "IsNaN", "Shape"}
 _SCALES = ("Resize", 2)  # an operator and its input that is fp32 whatever the others are
@@ -40,9 +48,8 @@ def write_half(source: Path, directory: Path) -> Bundle:
     if directory.name != manifest.name or directory.resolve() == source.resolve():
         raise ExportError(f"{directory}: must be called {manifest.name!r} and be another directory than {source}")
     with replacing(directory) as temporary:
-        for name in manifest.files:
-            shutil.copy2(bundle.path(name), temporary / name)
-        for name in bundles.GRAPHS:
+        manifest = copied(bundle, temporary)
+        for name in manifest.graphs:
             (temporary / name).write_bytes(halve(onnx.load(bundle.path(name))).SerializeToString())
         # The evaluation was of other graphs.
         changes = {"version": f"{manifest.version}-fp16", "parity": compare(bundle, temporary), "evaluation": {}}
@@ -95,15 +102,21 @@ def halve(model: ModelProto) -> ModelProto:
 def compare(bundle: Bundle, directory: Path) -> dict[str, Parity]:
     """Parity of the graphs in `directory` with those of `bundle`, on the CPU, over FACES faces that it generates.
 
-    The encoder is shown what the decoder of `bundle` drew, every other face without attributes. Raises ParityError.
+    The encoder is shown what the decoder of `bundle` drew, every other face without attributes; the editor is shown it
+    too, and asked for the opposite of what it shows. Raises ParityError.
     """
-    drawn_from = golden.inputs(bundle.manifest, FACES, temperature=1.0)
+    drawn_from = golden.inputs(bundle.prior, bundle.manifest.attribute_groups, FACES, temperature=1.0)
     drawn = _run(bundle.path("decoder.onnx"), drawn_from)
     known = np.where(np.arange(FACES)[:, None] % 2 == 0, np.float32(np.nan), drawn_from["attributes"])
     expected = {"encoder.onnx": _run(bundle.path("encoder.onnx"), shown := drawn | {"attributes": known})}
     expected["decoder.onnx"] = drawn
+    asked = {"encoder.onnx": shown, "decoder.onnx": drawn_from}
+    if bundle.manifest.editor_frame is not None:
+        views = golden.views(bundle.manifest, drawn["image"])
+        asked[bundles.EDITOR] = {"image": views, "change": np.clip(-drawn_from["attributes"], -1, 1)}
+        expected[bundles.EDITOR] = _run(bundle.path(bundles.EDITOR), asked[bundles.EDITOR])
     parities = {}
-    for name, inputs in (("encoder.onnx", shown), ("decoder.onnx", drawn_from)):
+    for name, inputs in asked.items():
         found = _run(directory / name, inputs)
         errors = {
             output: float(np.abs(found[output].astype(np.float64) - values).max())

@@ -171,6 +171,7 @@ class Manifest(_Part):
     files: dict[str, FileEntry]
     parity: dict[str, Parity]
     training: Training
+    editor_training: Training | None = Field(default=None, description="of the editor's weights, which are others")
     evaluation: dict[str, JsonValue]
 
     @property
@@ -237,8 +238,8 @@ class ManifestOfSchema1(Manifest):
 
     @model_validator(mode="after")
     def _is_older(self) -> ManifestOfSchema1:
-        if self.editor_frame is not None or any(attribute.experimental for attribute in self.attributes):
-            raise ValueError("schema_version 1 has neither editor_frame nor experimental attributes")
+        if self.editor_frame or self.editor_training or any(attribute.experimental for attribute in self.attributes):
+            raise ValueError("schema_version 1 has neither an editor nor experimental attributes")
         if newer := {EDITOR, LEARNED_PRIOR, PRIOR_FILE} & set(self.files):
             raise ValueError(f"files: schema_version 1 has no {min(newer)}")
         return self

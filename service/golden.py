@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from service import alignment, edit_fields, images
-from service.bundle import EDITOR_SAMPLES, Bundle, BundleError
+from service.bundle import EDITOR_SAMPLES, Bundle, BundleError, Manifest
 from service.gaussian_prior import GaussianPrior
 from service.vectors import Sampler
 
@@ -44,6 +44,13 @@ def draw(bundle: Bundle, decode: Decode) -> np.ndarray:
     return images.grid(decode(*inputs(bundle.prior, bundle.manifest.attribute_groups).values()), _COLUMNS)
 
 
+def views(manifest: Manifest, faces: np.ndarray) -> np.ndarray:
+    """Drawn faces uint8 [N, S, S, 3] as the editor of a bundle that has one sees them, uint8 [N, E, E, 3]."""
+    to_face = alignment.between(manifest.editor_frame, manifest.frame)
+    side = manifest.editor_frame.image_size
+    return np.stack([alignment.sample(Image.fromarray(face), to_face, side) for face in faces])
+
+
 def editor_inputs(bundle: Bundle) -> dict[str, np.ndarray]:
     """`image` uint8 [K, E, E, 3], the bundle's own samples as its editor sees them, and `change` f32 [K, K].
 
@@ -52,16 +59,12 @@ def editor_inputs(bundle: Bundle) -> dict[str, np.ndarray]:
     manifest = bundle.manifest
     size, count = manifest.frame.image_size, len(manifest.attributes)
     sheet = _opened(bundle, FILE)
-    to_view = alignment.between(manifest.editor_frame, manifest.frame)
-    views = []
-    for place in range(count):
-        row, column = divmod(place % _COUNT, _COLUMNS)
-        face = sheet[row * size : (row + 1) * size, column * size : (column + 1) * size]
-        if face.shape != (size, size, 3):
-            raise BundleError(bundle.path(FILE), f"has no {place % _COUNT + 1} faces of {size} x {size} pixels")
-        views.append(alignment.sample(Image.fromarray(face), to_view, manifest.editor_frame.image_size))
+    if sheet.shape != (expected := (size * _COUNT // _COLUMNS, size * _COLUMNS, 3)):
+        rule = f"is {sheet.shape[1]} x {sheet.shape[0]} pixels; it must be {expected[1]} x {expected[0]}"
+        raise BundleError(bundle.path(FILE), rule)
+    faces = sheet.reshape(-1, size, _COLUMNS, size, 3).swapaxes(1, 2).reshape(-1, size, size, 3)
     change = np.diag(np.where(np.arange(count) % 2 == 0, np.float32(0.5), np.float32(-0.5)))
-    return {"image": np.stack(views), "change": change}
+    return {"image": views(manifest, faces[np.arange(count) % _COUNT]), "change": change}
 
 
 def draw_edits(bundle: Bundle, edit: Edit) -> np.ndarray:

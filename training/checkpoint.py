@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from training.config import Config, ConfigError, EditorConfig, parse
+from training.editor.model import Editor
 from training.model import ConditionalVAE
 
 FORMAT = 1
@@ -61,3 +62,14 @@ def load_model(path: Path) -> tuple[ConditionalVAE, Config, dict[str, Any]]:
     model = ConditionalVAE(config.model, config.data.image_size, len(config.data.attributes))
     model.load_state_dict(state["ema"])
     return model.eval().to(memory_format=torch.channels_last), config, state
+
+
+def load_editor(path: Path) -> tuple[Editor, EditorConfig, dict[str, Any]]:
+    """The averaged (EMA) editor of a checkpoint in evaluation mode, its configuration, and the whole state."""
+    state = load(path)
+    config = config_of(state, path)
+    if not isinstance(config, EditorConfig):
+        raise CheckpointError(f"{path}: is a checkpoint of the stage {config.stage!r}, expected 'editor'")
+    editor = Editor(config.model, config.data.image_size, len(config.data.attributes))
+    editor.load_state_dict(state["ema"])
+    return editor.eval().to(memory_format=torch.channels_last), config, state

@@ -90,6 +90,6 @@ def test_a_graph_without_convolutions_is_refused():
 
 
 def test_the_tolerance_covers_every_output():
-    outputs = bundles.graph_interfaces(8, 3, 5).values()
+    outputs = bundles.graph_interfaces(8, 3, 5, 16).values()
     assert {tensor.name for _, tensors in outputs for tensor in tensors} == set(half.TOLERANCE)
     assert np.all(np.array(list(half.TOLERANCE.values())) > 0)

@@ -27,15 +27,15 @@ def opened(data: bytes) -> Image.Image:
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([3, 4]), st.integers(0, 2**32 - 1))
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 2, 3, 4]), st.integers(0, 2**32 - 1))
 def test_what_is_written_is_read_back(height: int, width: int, channels: int, seed: int):
     pixels = noise(height, width, channels, seed)
     image = opened(png.encode(pixels))
-    assert image.mode == ("RGB" if channels == 3 else "RGBA")
-    assert np.array_equal(np.asarray(image), pixels)
+    assert image.mode == ("L", "LA", "RGB", "RGBA")[channels - 1]
+    assert np.array_equal(np.asarray(image).reshape(pixels.shape), pixels)
 
 
-@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("channels", [2, 3, 4])
 def test_large_pictures_are_written_in_bands(channels: int, monkeypatch: pytest.MonkeyPatch):
     pixels = noise(90, 70, channels)
     whole = png.encode(pixels)
@@ -47,6 +47,11 @@ def test_large_pictures_are_written_in_bands(channels: int, monkeypatch: pytest.
 
 def test_views_that_are_not_contiguous_are_written():
     pixels = noise(20, 30)[::2, ::-1]
+    assert np.array_equal(np.asarray(opened(png.encode(pixels))), pixels)
+
+
+def test_a_picture_without_an_axis_for_channels_is_grey():
+    pixels = noise(6, 5, 1)[:, :, 0]
     assert np.array_equal(np.asarray(opened(png.encode(pixels))), pixels)
 
 
@@ -74,7 +79,7 @@ def test_smooth_pictures_become_small():
     assert len(png.encode(pixels)) < pixels.size / 50
 
 
-@pytest.mark.parametrize("pixels", [noise(4, 4).astype(np.float32), noise(4, 4, 2)])
+@pytest.mark.parametrize("pixels", [noise(4, 4).astype(np.float32), noise(4, 4, 5)])
 def test_other_pixels_are_refused(pixels: np.ndarray):
     with pytest.raises(ValueError, match="must be uint8"):
         png.encode(pixels)
