@@ -78,8 +78,12 @@ def model(response: httpx.Response) -> Model:
 
 def _model(body: dict[str, Any]) -> Model:
     attributes = tuple(
-        Attribute(a["name"], a["description"], a["group"], a["sensitive"], a.get("enabled", True))
+        Attribute(
+            a["name"], a["description"], a["group"], a["sensitive"], a.get("enabled", True), a.get("experimental", {})
+        )
         for a in body["attributes"]
     )
-    plain = {name: body[name] for name in Model.__dataclass_fields__ if name not in ("attributes", "aligned_size")}
-    return Model(**plain, attributes=attributes, aligned_size=tuple(body["aligned_size"]))
+    told = ("attributes", "aligned_size", "editor_size")
+    plain = {name: body[name] for name in Model.__dataclass_fields__ if name not in told}
+    size = body.get("editor_size")  # services of before have none
+    return Model(**plain, attributes=attributes, aligned_size=tuple(body["aligned_size"]), editor_size=size)

@@ -134,6 +134,9 @@ _FRAMED = "whether the picture is a face in the model's frame already; by defaul
 def _add_picture_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--framed", action=argparse.BooleanOptionalAction, help=_FRAMED)
     command.add_argument("--output", choices=["photo", "face"], help="the whole photo, or the bare face (photo)")
+    command.add_argument(
+        "--experimental", action="store_true", default=None, help="also in directions listed as experimental"
+    )
 
 
 def _add_output_options(command: argparse.ArgumentParser, out: str, formats: tuple[str, ...]) -> None:

@@ -118,6 +118,7 @@ def edit(
     format: PictureFormat | None = None,
     quality: int | None = None,
     grid: bool = False,
+    experimental: bool | None = None,
     model: str | None = None,
 ) -> Call[Pictures]:
     """Change the attributes of a face; what is not named stays as it is.
@@ -127,7 +128,8 @@ def edit(
     the largest, the default, or `all`. `output` is `photo`, the default with a picture: that picture, edited, in its
     own format unless `format` names another; or `face`: the bare face as the model draws it, one for each face, or
     with `grid` all of them as one picture. `source_attributes` say what the face shows, if known better than estimated.
-    `framed` is as in `encode`, `quality` as in `generate`.
+    `experimental` lets a photograph be edited in directions that the model lists as experimental; else those are an
+    error that says why. `framed` is as in `encode`, `quality` as in `generate`.
 
     Raises FacetError, and OSError for a file that cannot be read.
     """
@@ -135,6 +137,7 @@ def edit(
     asked = shown | {
         "attributes": attributes,
         "strength": strength,
+        "experimental": experimental,
         "face": face,
         "framed": framed,
         "output": output,
@@ -165,6 +168,7 @@ def sweep(
     attributes: Attributes | None = None,
     format: Literal["png", "jpeg", "webp", "gif"] | None = None,
     quality: int | None = None,
+    experimental: bool | None = None,
     model: str | None = None,
 ) -> Call[Pictures]:
     """Change one attribute gradually, from t = `start` (0: as it is) to `stop` (1: at `target`) in `steps`.
@@ -192,6 +196,7 @@ def sweep(
         "seed": seed,
         "attributes": attributes,
         "quality": quality,
+        "experimental": experimental,
         "model": model,
     }
     usual = "webp" if layout == "animation" else "png"

@@ -61,7 +61,7 @@ def _broken_rule(error: dict[str, Any]) -> str:
     value, suggestions = error.get("value"), error.get("suggestions")
     # Forms carry 3 as "3.0".
     value = None if value is None else str(value).removesuffix(".0")
-    rule = error["rule"].replace("framed=true", "--framed")
+    rule = error["rule"].replace("framed=true", "--framed").replace("experimental=true", "--experimental")
     if name in ("image", "body", "attribute") or (name == "attributes" and inner == value):
         label = value or ""
     else:
@@ -89,7 +89,7 @@ def _edit(asked: argparse.Namespace) -> int:
         raise UsageError("no picture is given")
     if not attributes:
         raise UsageError("no attribute is given; NAME=VALUE says what to change, such as Smiling=1")
-    options = _options(asked, "strength", "face", "framed", "output", "quality", "model")
+    options = _options(asked, "strength", "face", "framed", "output", "experimental", "quality", "model")
     # Bare faces of one picture go into one file.
     options["grid"] = asked.output == "face" and asked.face == "all"
     jobs = outputs.plan(given, asked.out, _STILL, asked.format, None)
@@ -106,7 +106,7 @@ def _sweep(asked: argparse.Namespace) -> int:
     if given and asked.seed is not None:
         raise UsageError(f"--seed {asked.seed}: is for a generated face, and {given[0]} is a picture")
     names = ("target", "start", "stop", "steps", "layout", "size", "milliseconds", "face", "framed", "output")
-    options = _options(asked, *names, "seed", "quality", "model") | {"attributes": attributes or None}
+    options = _options(asked, *names, "seed", "experimental", "quality", "model") | {"attributes": attributes or None}
     film = asked.layout == "animation"
     accepted, usual = (_FILM, "webp") if film else (_STILL, "png")
     if asked.format and asked.format not in accepted:

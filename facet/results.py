@@ -115,7 +115,8 @@ class Pictures(Sequence[Picture]):
 class Attribute:
     """An attribute that a model knows. Those of one `group` exclude each other.
 
-    Sensitive ones that are not `enabled` the service neither takes nor tells.
+    Sensitive ones that are not `enabled` the service neither takes nor tells. `experimental` tells the directions,
+    `added` and `removed`, in which photographs are edited only with `experimental=True`, and why.
     """
 
     name: str
@@ -123,11 +124,15 @@ class Attribute:
     group: str | None
     sensitive: bool
     enabled: bool = True
+    experimental: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model. Sizes in pixels: of the square face that it draws, and of an aligned picture."""
+    """A loaded model. Sizes in pixels: of the square face that it draws, and of an aligned picture.
+
+    `editor_size` is that of the square picture that its editor sees; None for a model without one.
+    """
 
     name: str
     version: str
@@ -140,6 +145,7 @@ class Model:
     attributes: tuple[Attribute, ...]
     weights_licence: str
     evaluation: dict[str, Any] = field(repr=False)
+    editor_size: int | None = None
 
 
 @dataclass(frozen=True)

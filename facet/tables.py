@@ -33,6 +33,7 @@ def model(told: Model) -> str:
     for attribute in told.attributes:
         notes = [f"one of {attribute.group}"] if attribute.group else []
         notes += ["sensitive" if attribute.enabled else "sensitive, not enabled"] if attribute.sensitive else []
+        notes += [f"{direction}: experimental" for direction in attribute.experimental]
         noted = f" ({', '.join(notes)})" if notes else ""
         lines.append(f"  {attribute.name:<{width}}  {attribute.description}{noted}")
     return "\n".join(lines)

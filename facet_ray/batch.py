@@ -105,7 +105,7 @@ def _prepared(asked: argparse.Namespace) -> tuple[Archive, Settings, Edit]:
     settings = settings.model_copy(update=places)  # workers may start elsewhere
     if not 0 <= asked.strength <= 2:
         raise UsageError(f"--strength {asked.strength:g}: must be 0 to 2")
-    edit = Edit(values, asked.strength, asked.face, asked.framed, asked.quality)
+    edit = Edit(values, asked.strength, asked.face, asked.framed, asked.quality, asked.experimental)
     manifest = bundles.read_manifest(settings.bundles / settings.default_model)
     edit.target(manifest, settings)
     source, output = asked.input.resolve(), asked.output.resolve()
@@ -155,6 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--framed", action=argparse.BooleanOptionalAction, help="whether pictures are in the model's frame already")
     add("--format", choices=["png", "jpeg", "webp"], help="of the results; by default each picture's own")
     add("--quality", type=int, choices=range(1, 101), default=90, metavar="Q", help="1 to 100, for JPEG and WebP (90)")
+    add("--experimental", action="store_true", help="also in directions that the model lists as experimental")
     add("--image-column", default="image", metavar="NAME", help="of Parquet: the column of encoded pictures (image)")
     add("--model", dest="default_model", metavar="NAME", help="a bundle (FACET_DEFAULT_MODEL)")
     add("--bundles", type=Path, metavar="DIR", help="directory of bundles (FACET_BUNDLES)")
