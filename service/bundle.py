@@ -202,7 +202,7 @@ class Manifest(_Part):
         if len(set(names)) != count:
             raise ValueError("attributes: a name stands twice")
         refuse_ratings(names)
-        self._check_prior()
+        self._check_schema()
         prior = self.prior
         if len(prior.attribute_mean) != count or [len(r) for r in prior.attribute_covariance] != [count] * count:
             raise ValueError(f"prior: attribute_mean and attribute_covariance must describe {count} attributes")
@@ -222,8 +222,8 @@ class Manifest(_Part):
                 raise ValueError(f"files.{graph}: inputs or outputs differ from what the sizes above imply")
         return self
 
-    def _check_prior(self) -> None:
-        """Raises ValueError where arrays of latents that are in the manifest have other sizes."""
+    def _check_schema(self) -> None:
+        """Raises ValueError for what another schema would have, or would have otherwise."""
 
 
 class ManifestOfSchema1(Manifest):
@@ -236,15 +236,11 @@ class ManifestOfSchema1(Manifest):
     def required_files(self) -> tuple[str, ...]:
         return REQUIRED_FILES
 
-    @model_validator(mode="after")
-    def _is_older(self) -> ManifestOfSchema1:
+    def _check_schema(self) -> None:
         if self.editor_frame or self.editor_training or any(attribute.experimental for attribute in self.attributes):
             raise ValueError("schema_version 1 has neither an editor nor experimental attributes")
         if newer := {EDITOR, LEARNED_PRIOR, PRIOR_FILE} & set(self.files):
             raise ValueError(f"files: schema_version 1 has no {min(newer)}")
-        return self
-
-    def _check_prior(self) -> None:
         prior, latent, count = self.prior, self.latent_size, len(self.attributes)
         if len(prior.latent_mean) != latent or [len(r) for r in prior.latent_cholesky] != list(range(1, latent + 1)):
             raise ValueError(f"prior: latent_mean and latent_cholesky must describe {latent} dimensions")

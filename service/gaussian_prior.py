@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,9 +68,9 @@ class GaussianPrior:
         }
         try:
             # Pickled objects would be code.
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as data, np.load(data, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as exc:
+        except (OSError, TypeError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as exc:
             raise PriorError("cannot be read as a file of arrays (npz) without objects") from exc
         if arrays.keys() != shapes.keys():
             raise PriorError(f"holds the arrays {_listed(arrays)}; they must be {_listed(shapes)}")

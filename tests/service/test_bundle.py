@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from service import bundle
 from service.bundle import BundleError
+from service.gaussian_prior import GaussianPrior
 from tests.service import fakes
 
 
@@ -198,3 +201,148 @@ def test_a_file_that_cannot_be_read_is_refused_by_name(bundle_directory: Path, m
     monkeypatch.setattr(bundle, "sha256_file", fails)
     with pytest.raises(BundleError, match=r"encoder\.onnx: cannot be read"):
         bundle.load(bundle_directory)
+
+
+# ---- schema 2
+
+
+@pytest.fixture(params=[False, True], ids=["without-editor", "with-editor"])
+def newer(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A bundle of schema 2."""
+    directory = tmp_path / "newer" / "tiny"
+    fakes.write_bundle(directory, schema=2, editor=request.param)
+    return directory
+
+
+@pytest.fixture
+def edited(tmp_path: Path) -> Path:
+    """One with an editor."""
+    directory = tmp_path / "edited" / "tiny"
+    fakes.write_bundle(directory, schema=2, editor=True)
+    return directory
+
+
+def reseal(directory: Path, name: str, data: bytes) -> None:
+    """Replace a file and what the manifest says of it."""
+    (directory / name).write_bytes(data)
+    entry = {"sha256": bundle.sha256_file(directory / name), "bytes": len(data)}
+    fakes.rewrite_manifest(directory, lambda m: m["files"][name].update(entry))
+
+
+def arrays(**changes: Any) -> bytes:
+    """The file of the tiny bundle's prior, with some arrays changed; None leaves one out."""
+    prior = GaussianPrior.of(fakes._prior())
+    named = {name: getattr(prior, name) for name in ("latent_mean", "latent_weights", "latent_cholesky")} | changes
+    buffer = io.BytesIO()
+    np.savez(buffer, **{name: array for name, array in named.items() if array is not None})
+    return buffer.getvalue()
+
+
+def one_array() -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros(3, np.float32))
+    return buffer.getvalue()
+
+
+def test_a_bundle_of_schema_2_has_the_same_prior(newer: Path, bundle_directory: Path):
+    one, other = bundle.load(bundle_directory), bundle.load(newer)
+    assert (one.manifest.schema_version, other.manifest.schema_version) == (1, 2)
+    for name in vars(one.prior):
+        np.testing.assert_array_equal(getattr(one.prior, name), getattr(other.prior, name))
+    assert "latent_cholesky" not in (newer / bundle.MANIFEST).read_text()
+
+
+def test_equal_priors_are_equal_files(newer: Path, tmp_path: Path):
+    GaussianPrior.of(fakes._prior()).write(tmp_path / "again.npz")
+    assert (tmp_path / "again.npz").read_bytes() == (newer / bundle.PRIOR_FILE).read_bytes()
+
+
+def test_the_graphs_of_a_bundle_are_those_that_it_lists(edited: Path, bundle_directory: Path):
+    assert bundle.read_manifest(bundle_directory).graph_kinds == ("encoder", "decoder")
+    manifest = bundle.read_manifest(edited)
+    assert manifest.graph_kinds == ("encoder", "decoder", "editor")
+    assert manifest.editor_frame.image_size == fakes.EDITOR_SIZE
+    assert manifest.editor_frame.landmarks == manifest.frame.landmarks
+
+
+@pytest.mark.parametrize("name", [bundle.PRIOR_FILE, bundle.EDITOR, bundle.EDITOR_SAMPLES])
+def test_a_file_of_schema_2_that_is_missing_or_changed_is_refused(edited: Path, name: str):
+    data = (edited / name).read_bytes()
+    (edited / name).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    refused(edited, name, "sha256")
+    (edited / name).unlink()
+    refused(edited, name, "missing")
+
+
+@pytest.mark.parametrize(
+    ("data", "rule"),
+    [
+        (b"no arrays", "npz"),
+        (b"", "npz"),
+        (arrays()[:200], "npz"),
+        (one_array(), "npz"),
+        (arrays(latent_mean=np.array([{}], dtype=object)), "objects"),
+        (arrays(latent_mean=None), "latent_mean"),
+        (arrays(more=np.zeros(1)), "more"),
+        (arrays(latent_mean=np.zeros(4, np.float32)), "latent_mean is float32[4]"),
+        (arrays(latent_weights=np.zeros((3, 5))), "latent_weights is float64[3, 5]"),
+        (arrays(latent_cholesky=np.ones((3, 3), np.float32)), "lower triangle"),
+        (arrays(latent_cholesky=np.full((3, 3), np.nan, np.float32)), "finite"),
+    ],
+)
+def test_arrays_that_cannot_be_used_are_refused(edited: Path, data: bytes, rule: str):
+    reseal(edited, bundle.PRIOR_FILE, data)
+    refused(edited, bundle.PRIOR_FILE, rule)
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (lambda m: m.update(editor_frame=None), "editor_frame"),
+        (lambda m: m["files"].pop("editor.onnx"), "editor.onnx"),
+        (lambda m: m["files"].pop("editor_samples.png"), "editor_samples.png"),
+        (lambda m: m["files"].pop("gaussian_prior.npz"), "gaussian_prior.npz"),
+        (lambda m: m["editor_frame"].update(aligned_size=[178, 200]), "editor_frame.aligned_size"),
+        (lambda m: m["editor_frame"]["landmarks"][0].reverse(), "editor_frame.landmarks"),
+        (lambda m: m["editor_frame"].update(crop_box=[0, 0, 10, 11]), "square"),
+        (lambda m: m["editor_frame"].update(image_size=16), "editor.onnx"),
+        (lambda m: m["files"]["editor.onnx"]["outputs"].reverse(), "editor.onnx"),
+        (lambda m: m["attributes"][0].update(experimental={"sideways": "no"}), "experimental"),
+        (lambda m: m["attributes"][0].update(experimental={"added": ""}), "experimental"),
+        (lambda m: m["prior"].update(latent_mean=[0, 0, 0]), "prior.latent_mean"),
+        (lambda m: m["prior"].update(attribute_levels=[[0, 1]]), "attribute_levels"),
+        (lambda m: m["files"].update({"prior.onnx": m["files"]["decoder.onnx"]}), "prior.onnx"),
+    ],
+)
+def test_parts_of_schema_2_that_contradict_each_other_are_refused(edited: Path, change: Callable, rule: str):
+    fakes.rewrite_manifest(edited, change)
+    refused(edited, bundle.MANIFEST, rule)
+
+
+def test_a_learned_prior_has_its_place(edited: Path):
+    inputs, outputs = bundle.learned_prior_interface(fakes.LATENT_SIZE, len(fakes.ATTRIBUTES))
+    (edited / bundle.LEARNED_PRIOR).write_bytes(b"not really a prior")
+    entry = bundle.FileEntry(
+        sha256=bundle.sha256_file(edited / bundle.LEARNED_PRIOR), bytes=18, inputs=inputs, outputs=outputs
+    )
+    fakes.rewrite_manifest(edited, lambda m: m["files"].update({bundle.LEARNED_PRIOR: entry.model_dump()}))
+    assert bundle.load(edited).manifest.graph_kinds == ("encoder", "decoder", "editor")  # and is not run
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (lambda m: m.update(editor_frame=m["frame"]), "schema_version 1"),
+        (lambda m: m["attributes"][0].update(experimental={"added": "badly"}), "schema_version 1"),
+        (lambda m: m["files"].update({"editor.onnx": m["files"]["decoder.onnx"]}), "editor.onnx"),
+    ],
+)
+def test_schema_1_knows_no_editor(bundle_directory: Path, change: Callable, rule: str):
+    fakes.rewrite_manifest(bundle_directory, change)
+    refused(bundle_directory, bundle.MANIFEST, rule)
+
+
+def test_the_shipped_bundles_load():
+    for path in sorted((Path(__file__).parents[2] / "bundles").glob("*/manifest.json")):
+        loaded = bundle.load(path.parent)
+        assert loaded.prior.latent_mean.shape == (loaded.manifest.latent_size,)

@@ -89,6 +89,16 @@ def test_it_computes_what_the_server_computes(bundle: Bundle, server: Server, bi
         np.testing.assert_array_equal(found[name], expected)
 
 
+def test_an_editor_runs_elsewhere_too(tmp_path: Path):
+    fakes.write_bundle(tmp_path / "tiny", schema=2, editor=True)
+    server = Server(bundles.load(tmp_path / "tiny"))
+    size, change = fakes.EDITOR_SIZE, np.full((2, len(fakes.ATTRIBUTES)), 0.25, np.float32)
+    faces = {"image": np.full((2, size, size, 3), 9, np.uint8), "change": change}
+    found = opened(bundles.load(tmp_path / "tiny"), server).editor(faces)
+    for name, expected in server.runtime.editor(faces).items():
+        np.testing.assert_array_equal(found[name], expected)
+
+
 def test_other_metadata_than_the_manifests_are_refused(bundle: Bundle, server: Server):
     def other(graph: Graph) -> httpx.Response:
         told = graph.metadata()
