@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service import alignment, compositing
+from service import alignment, field_maps, flow
 from service.compositing import FieldEdit, composite
 from service.edit_fields import EditFields
 from tests.service.test_photo import SIZE, TRANSFORMS, picture, transform
@@ -19,11 +19,11 @@ def blob(x=32.0, y=32.0, radius=9.0, level=1.0) -> np.ndarray:
     return (level * np.clip(1.5 - distance, 0, 1)).astype(np.float32)[:, :, None]
 
 
-def fields(mask, gain=0.0, residual=0.0, flow=(0.0, 0.0)) -> EditFields:
+def fields(mask, gain=0.0, residual=0.0, by=(0.0, 0.0)) -> EditFields:
     def plane(value, channels):
         return np.broadcast_to(np.float32(value), (SIZE, SIZE, channels)).copy()
 
-    return EditFields(mask, plane(gain, 3), plane(residual, 3), plane(flow, 2) * mask)
+    return EditFields(mask, plane(gain, 3), plane(residual, 3), plane(by, 2) * mask)
 
 
 def edited(taken, matrix, *args, grey=False, **kwargs) -> np.ndarray:
@@ -76,20 +76,20 @@ def test_a_mask_of_zeros_changes_no_pixel(matrix):
 
 
 @pytest.mark.parametrize("matrix", TRANSFORMS)
-@pytest.mark.parametrize("flow", [(0.0, 0.0), (0.06, -0.04)])
-def test_nothing_changes_where_the_mask_is_zero(matrix, flow):
+@pytest.mark.parametrize("by", [(0.0, 0.0), (0.06, -0.04)])
+def test_nothing_changes_where_the_mask_is_zero(matrix, by):
     taken = picture()
-    result = edited(taken, matrix, blob(radius=6), 0.3, 0.1, flow)
+    result = edited(taken, matrix, blob(radius=6), 0.3, 0.1, by)
     far = distances(matrix, taken.shape) > 6 * 1.5 + 2.5 * max(1, 1 / alignment.scale(matrix))
     assert (result != taken).any()
     assert np.array_equal(result[far], taken[far])
 
 
 @pytest.mark.parametrize("matrix", [*TRANSFORMS, transform(factor=9.0, x=100.0)])
-@pytest.mark.parametrize("flow", [(0.0, 0.0), (0.05, -0.03)])
-def test_it_gives_what_a_plain_computation_gives(matrix, flow):
+@pytest.mark.parametrize("by", [(0.0, 0.0), (0.05, -0.03)])
+def test_it_gives_what_a_plain_computation_gives(matrix, by):
     taken = picture(detail=0)
-    each = fields(blob(radius=12), 0.2, -0.05, flow)
+    each = fields(blob(radius=12), 0.2, -0.05, by)
     result = np.asarray(composite(Image.fromarray(taken), [FieldEdit(matrix, each)]))
     difference = np.abs(result - reference(taken, matrix, each))
     assert difference.mean() < 0.6  # what moved is rounded before it is coloured
@@ -114,7 +114,7 @@ def test_flow_turns_and_grows_with_the_face(angle, factor):
     matrix = transform(angle=angle, factor=factor)
     ramp = np.arange(300) * 0.5 + 40  # so that a place tells itself
     taken = np.broadcast_to(ramp[None, :, None], (260, 300, 3)).round().astype(np.uint8)
-    result = edited(taken, matrix, blob(radius=14), flow=(0.05, 0.0))
+    result = edited(taken, matrix, blob(radius=14), by=(0.05, 0.0))
     x, y = alignment.apply(matrix, np.array([[32.0, 32.0]]))[0].astype(int)
     shift = (result[y - 2 : y + 3, x - 2 : x + 3].astype(float) - taken[y - 2 : y + 3, x - 2 : x + 3]).mean() / 0.5
     mask = blob(radius=14)[32, 32, 0]
@@ -125,7 +125,7 @@ def test_a_large_moving_part_is_drawn_in_cells_as_a_small_one_is_looked_up(monke
     taken, matrix = picture(600, 700, detail=0), transform(factor=8.0, x=350.0, y=300.0)
     each = [FieldEdit(matrix, fields(blob(radius=12), 0.1, 0.0, (0.04, 0.05)))]
     cells = np.asarray(composite(Image.fromarray(taken), each)).astype(int)
-    monkeypatch.setattr(compositing, "_FEW", 10**9)
+    monkeypatch.setattr(flow, "_FEW", 10**9)
     one_by_one = np.asarray(composite(Image.fromarray(taken), each)).astype(int)
     assert (cells != taken).any()
     assert np.abs(cells - one_by_one).max() <= 3
@@ -135,8 +135,8 @@ def test_a_large_moving_part_is_drawn_in_cells_as_a_small_one_is_looked_up(monke
 def test_strips_and_chunks_leave_no_trace(monkeypatch):
     taken, matrix = picture(400, 500), transform(factor=5.0, angle=0.3, x=250.0, y=200.0)
     whole = edited(taken, matrix, blob(radius=14), 0.3, -0.1, (0.02, 0.01))
-    monkeypatch.setattr(compositing, "_STRIP", 8)
-    monkeypatch.setattr(compositing, "_CHUNK", 64)
+    monkeypatch.setattr(field_maps, "_STRIP", 8)
+    monkeypatch.setattr(field_maps, "_CHUNK", 64)
     assert np.array_equal(edited(taken, matrix, blob(radius=14), 0.3, -0.1, (0.02, 0.01)), whole)
 
 

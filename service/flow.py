@@ -1,0 +1,152 @@
+"""Pixels of a photograph taken from where a face's flow points.
+
+In a photograph that is much finer than the frame, cells of some pixels are drawn from the quadrilaterals that the flow
+at their corners points to; in others each pixel is looked up. What is taken is interpolated by cubics, as long as it is
+not too much.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from service import alignment, field_maps
+from service.field_maps import Box, Field, keys
+
+_STILL = 1 / 32  # of a pixel: what moves less does not move
+_FEW = 60_000  # moved pixels that are looked up one by one
+_SHARP = 150_000  # moved pixels that can be taken by cubic interpolation in time
+_CELL = (8, 32)  # pixels of a cell's side, at least and at most; about two of the frame's
+
+
+def move(photo: Image.Image, box: Box, matrix: np.ndarray, flow: np.ndarray, mask: np.ndarray, spacing: int) -> None:
+    """Move pixels of an RGB photograph in place, where `mask` is above 0.
+
+    `flow` f32 [S, S, 2] is in shares of the frame from which `matrix` f64 [2, 3] leads to the photograph. `mask` f32
+    [H', W', 1] is at nodes `spacing` pixels apart, the first at the centre of the box's first pixel.
+    """
+    # Vectors of the frame, turned and stretched to the photograph's pixels.
+    vectors = flow @ (matrix[:, :2] * len(flow)).astype(np.float32).T
+    lengths = np.abs(vectors).max(axis=2, keepdims=True)
+    moving = lengths > _STILL
+    found = field_maps.region_of(matrix, moving, photo.size)
+    part = None if found is None else _within(found, box, spacing)
+    if part is None:
+        return
+    left, top, right, bottom = part
+    first, count = ((top - box[1]) // spacing, (left - box[0]) // spacing), field_maps.nodes_over(part, spacing)
+    local = matrix.copy()
+    local[:, 2] -= part[:2]
+    # What is taken lies in that part or near it, and is read as it was before.
+    reach = int(np.ceil(lengths.max())) + 3
+    west, north = max(0, left - reach), max(0, top - reach)
+    motion = _Motion(
+        photo,
+        photo.crop((west, north, min(photo.width, right + reach), min(photo.height, bottom + reach))),
+        np.array([left - west, top - north], dtype=np.float32),
+        part,
+        local,
+        vectors,
+        mask[first[0] : first[0] + count[0], first[1] : first[1] + count[1]],
+        spacing,
+    )
+    pixels = float(moving.sum()) * alignment.scale(matrix) ** 2
+    if pixels <= _FEW:
+        motion.look_up()
+    else:
+        motion.draw(Image.Resampling.BICUBIC if pixels <= _SHARP else Image.Resampling.BILINEAR)
+
+
+def _within(part: Box, box: Box, spacing: int) -> Box | None:
+    """The part of a box, its corners moved outwards to nodes of the box; None where they do not meet."""
+    left, top = (box[side] + max(0, part[side] - box[side]) // spacing * spacing for side in (0, 1))
+    right, bottom = (
+        min(box[side], box[side - 2] + -(-(part[side] - box[side - 2]) // spacing) * spacing) for side in (2, 3)
+    )
+    return (left, top, right, bottom) if left < right and top < bottom else None
+
+
+@dataclass(frozen=True)
+class _Motion:
+    """A part of a photograph that is to be moved, `box`, and where from: `source`, in which its corner is at `shift`.
+
+    `matrix` leads from the frame to the box; `vectors` f32 [S, S, 2] are in pixels.
+    """
+
+    photo: Image.Image
+    source: Image.Image
+    shift: np.ndarray
+    box: Box
+    matrix: np.ndarray
+    vectors: np.ndarray
+    mask: np.ndarray
+    spacing: int
+
+    def look_up(self) -> None:
+        """One by one."""
+        at_nodes = field_maps.sampled(self.vectors, self.matrix, self.mask.shape[:2], self.spacing, 0.5)
+        vectors, mask = Field(at_nodes, self.spacing), Field(self.mask, self.spacing)
+        moves = (self.mask[:, :, 0] > 0) & (np.abs(at_nodes).max(axis=2) > 0)
+        pixels = np.asarray(self.source).astype(np.float32)
+        for rows, columns, strip in field_maps.strips(moves, self.spacing, self.box):
+            part = np.asarray(self.photo.crop(strip)).copy()
+            height, width, _ = part.shape
+            by = vectors.rows(rows, columns)[:height].reshape(height, width, 2)
+            inside = mask.rows(rows, columns)[:height] > 0
+            y, x = np.nonzero(inside & (np.abs(by).max(axis=2) > _STILL))
+            places = by[y, x] + self.shift
+            places += np.stack([x + strip[0] - self.box[0], y + strip[1] - self.box[1]], axis=1).astype(np.float32)
+            part[y, x] = np.rint(_cubic(pixels, places)).clip(0, 255)
+            self.photo.paste(Image.fromarray(part), strip[:2])
+
+    def draw(self, resampling: Image.Resampling) -> None:
+        """In cells."""
+        left, top, right, bottom = self.box
+        wide, high = right - left, bottom - top
+        side = max(1, round(np.clip(2 * alignment.scale(self.matrix), *_CELL) / self.spacing)) * self.spacing
+        counts = field_maps.nodes_over(self.box, side)
+        vectors = field_maps.sampled(self.vectors, self.matrix, counts, side, 0.0)
+        rows, columns = np.mgrid[: counts[0], : counts[1]].astype(np.float32) * side
+        corners = np.stack([columns, rows], axis=2) + vectors + self.shift
+        corners = corners.clip(0, [self.source.width, self.source.height])
+        moved = np.abs(vectors).max(axis=2) > _STILL
+        moved = moved[:-1, :-1] | moved[:-1, 1:] | moved[1:, :-1] | moved[1:, 1:]
+        mask = Field(self.mask, self.spacing)
+        # In Pillow's order: from the corner at the top left down, and round.
+        quads = np.concatenate([corners[:-1, :-1], corners[1:, :-1], corners[1:, 1:], corners[:-1, 1:]], axis=2)
+        for row in np.flatnonzero(moved.any(axis=1)).tolist():
+            reached = np.flatnonzero(moved[row]).tolist()
+            first, last = reached[0], reached[-1] + 1
+            cells = [
+                (((place - first) * side, 0, (place - first + 1) * side, side), quads[row, place].tolist())
+                for place in reached
+            ]
+            drawn = self.source.transform(((last - first) * side, side), Image.Transform.MESH, cells, resampling)
+            x, y = first * side, row * side
+            width, height = min(last * side, wide) - x, min(y + side, high) - y
+            strip = slice(y // self.spacing, -(-(y + height) // self.spacing))
+            inside = mask.rows(strip, slice(x, x + width))[:height] > 0
+            inside &= np.repeat(moved[row, first:last], side)[:width]
+            within = Image.fromarray(np.where(inside, np.uint8(255), np.uint8(0)))
+            self.photo.paste(drawn.crop((0, 0, width, height)), (left + x, top + y), within)
+
+
+def _cubic(pixels: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Pixels f32 [H, W, 3] at `places` f32 [N, 2], x and y where whole numbers are centres; f32 [N, 3].
+
+    Beyond the border its pixels continue.
+    """
+    height, width, _ = pixels.shape
+    first = np.floor(places).astype(np.int32)
+    weights = keys((places - first).astype(np.float32))  # [N, 2, 4]
+    flat, total = pixels.reshape(-1, 3), np.zeros((len(places), 3), dtype=np.float32)
+    columns = [(first[:, 0] + step).clip(0, width - 1) for step in range(-1, 3)]
+    for down in range(4):
+        row = (first[:, 1] + down - 1).clip(0, height - 1) * width
+        line = np.zeros_like(total)
+        for across in range(4):
+            line += flat[row + columns[across]] * weights[:, 0, across, None]
+        total += line * weights[:, 1, down, None]
+    return total
