@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     workers: int = Field(
         default=0,
         ge=0,
-        description="batches that run at once, of both graphs together on a CPU, of each elsewhere; "
+        description="batches that run at once, of all graphs together on a CPU, of each elsewhere; "
         "0: one per core, on CUDA one",
     )
     gpu_memory_bytes: int = Field(

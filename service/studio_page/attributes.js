@@ -31,6 +31,11 @@ export function grouped(model) {
   ].filter((group) => group.attributes.length > 0);
 }
 
+/** Whether the model lists any direction as one that photos are edited in only on request. */
+export const hasExperiments = (model) => model.attributes.some((attribute) => directions(attribute).length > 0);
+
+const directions = (attribute) => Object.keys(attribute.experimental ?? {}); // services of before do not tell
+
 /** What is asked of one face. Values start at the face's own estimates. */
 export class FaceEdit {
   strength = 1;
@@ -57,6 +62,18 @@ export class FaceEdit {
     return this.#asked.has(name);
   }
 
+  /** Where a value may lie: `[lowest, highest]`, without experiments only in the directions that the model is good at. */
+  range(name, withExperiments) {
+    const barred = withExperiments ? [] : directions(this.#attribute(name));
+    const start = this.start(name);
+    return [barred.includes("removed") ? start : LOWEST, barred.includes("added") ? start : HIGHEST];
+  }
+
+  /** Whether a value is an experiment: on the far side of what the face shows, in a direction that is listed. */
+  isExperiment(name, value) {
+    return directions(this.#attribute(name)).includes(value > this.start(name) ? "added" : "removed");
+  }
+
   /** The attribute of the same exclusive group that is set, so that this one is cleared; or null. */
   clearedBy(name) {
     return this.#rivals(name).find((rival) => this.#asked.get(rival) > 0) ?? null;
@@ -80,14 +97,19 @@ export class FaceEdit {
   }
 
   /** What the service is to be asked for, by name; empty where nothing changes. */
-  wishes(withSensitive) {
+  wishes(withSensitive, withExperiments) {
     const sensitive = new Set(this.#attributes.filter((a) => a.sensitive).map((a) => a.name));
     const rounded = [...this.#asked].map(([name, value]) => [name, Math.round(100 * value) / 100]);
-    return Object.fromEntries(rounded.filter(([name]) => withSensitive || !sensitive.has(name)));
+    const offered = rounded.filter(([name, value]) => withExperiments || !this.isExperiment(name, value));
+    return Object.fromEntries(offered.filter(([name]) => withSensitive || !sensitive.has(name)));
+  }
+
+  #attribute(name) {
+    return this.#attributes.find((a) => a.name === name);
   }
 
   #rivals(name) {
-    const { group } = this.#attributes.find((a) => a.name === name);
+    const { group } = this.#attribute(name);
     return group ? this.#attributes.filter((a) => a.group === group && a.name !== name).map((a) => a.name) : [];
   }
 }

@@ -1,11 +1,12 @@
 // The panel of sliders: one for each attribute, in groups.
 
-import { HIGHEST, LOWEST, STEP, grouped } from "./attributes.js";
+import { HIGHEST, LOWEST, STEP, grouped, hasExperiments } from "./attributes.js";
 import { byId, element, inWords, signed } from "./dom.js";
 
 const NOTES = {
   exclusive: "One at a time: setting one clears the others.",
   rare: "What this model seldom manages, by its own evaluation.",
+  experimental: "What this model is not good at, by its own evaluation.",
   sensitive: "What annotators perceived in other people's pictures, which is not who somebody is.",
 };
 
@@ -30,6 +31,13 @@ export class Slider {
     });
   }
 
+  /** Let it move between these only, and hide it where that leaves no room. */
+  limit(lowest, highest) {
+    this.range = [lowest, highest];
+    Object.assign(this.input, { min: lowest, max: highest });
+    this.host.hidden = highest - lowest < STEP;
+  }
+
   show({ value, start, changed, text, spoken }) {
     const [lowest, highest] = this.range;
     const share = (number) => String((number - lowest) / (highest - lowest));
@@ -44,12 +52,13 @@ export class Slider {
   }
 }
 
-/** The sliders of a model. `onInput(name, value)`, `onReset(name)` and `onSensitive(shown)` say what was done. */
+/** The sliders of a model. `onInput(name, value)`, `onReset(name)` and `onSwitch()` say what was done. */
 export class Sliders {
   #form = byId("sliders");
   #sliders = new Map();
   #handlers;
   sensitive = false;
+  experiments = false;
 
   constructor(handlers) {
     this.#handlers = handlers;
@@ -58,24 +67,36 @@ export class Sliders {
 
   build(model) {
     this.#sliders.clear();
-    this.sensitive = false;
+    this.sensitive = this.experiments = false;
     this.#form.replaceChildren(...grouped(model).map((group) => this.#group(group)));
+    if (hasExperiments(model)) this.#form.append(this.#experimentsSwitch());
   }
 
-  /** The first one: what the page offers before any was moved. */
+  /** The first one that is offered: what the page is about before any was moved. */
   get first() {
-    return this.#sliders.keys().next().value;
+    const all = [...this.#sliders];
+    return (all.find(([, slider]) => !slider.host.hidden) ?? all[0])[0];
+  }
+
+  isHidden(name) {
+    return this.#sliders.get(name).host.hidden;
   }
 
   show(edit) {
     for (const [name, slider] of this.#sliders) {
-      const value = edit.value(name);
+      const [lowest, highest] = edit.range(name, this.experiments);
+      slider.limit(lowest, highest);
       const start = edit.start(name);
       const clearedBy = edit.clearedBy(name);
-      const changed = edit.isAsked(name);
+      // What is no longer offered is not asked for either.
+      const changed = edit.isAsked(name) && edit.value(name) >= lowest && edit.value(name) <= highest;
+      const value = changed || clearedBy ? edit.value(name) : start;
       const state = changed ? "" : clearedBy ? ", cleared" : ", as in the photo";
       slider.show({ value, start, changed, text: signed(value), spoken: `${value.toFixed(2)}${state}` });
       slider.host.toggleAttribute("data-cleared", Boolean(clearedBy));
+    }
+    for (const group of this.#form.querySelectorAll("[data-group]")) {
+      group.hidden = [...group.querySelectorAll(".slider")].every((row) => row.hidden);
     }
   }
 
@@ -99,10 +120,21 @@ export class Sliders {
     }
     const note = NOTES[kind] ? element("p", { className: "small" }, NOTES[kind]) : "";
     if (kind === "rare") {
-      return element("details", {}, element("summary", {}, title), note, rows);
+      return grouping(element("details", {}, element("summary", {}, title), note, rows));
     }
     if (kind === "sensitive") return this.#behindSwitch(title, note, rows);
-    return element("fieldset", {}, element("legend", {}, inWords(title)), note, rows);
+    return grouping(element("fieldset", {}, element("legend", {}, inWords(title)), note, rows));
+  }
+
+  #experimentsSwitch() {
+    const toggle = element("input", { type: "checkbox", role: "switch", id: "experimental" });
+    toggle.addEventListener("change", () => {
+      this.experiments = toggle.checked;
+      this.#handlers.onSwitch();
+    });
+    const label = element("label", { className: "switch", htmlFor: "experimental" }, toggle, "Show experimental edits");
+    const note = element("p", { className: "small" }, NOTES.experimental);
+    return element("fieldset", {}, element("legend", { className: "unseen" }, "Experimental"), label, note);
   }
 
   #behindSwitch(title, note, rows) {
@@ -111,9 +143,15 @@ export class Sliders {
     toggle.addEventListener("change", () => {
       this.sensitive = toggle.checked;
       inside.hidden = !toggle.checked;
-      this.#handlers.onSensitive(toggle.checked);
+      this.#handlers.onSwitch();
     });
     const label = element("label", { className: "switch", htmlFor: "sensitive" }, toggle, "Sensitive attributes");
     return element("fieldset", {}, element("legend", { className: "unseen" }, title), label, inside);
   }
+}
+
+/** Marks a group that goes away with the last of its sliders. */
+function grouping(host) {
+  host.setAttribute("data-group", "");
+  return host;
 }

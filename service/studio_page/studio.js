@@ -24,7 +24,7 @@ const open = { model: null, photo: null, edits: [], face: 0, preview: null, orig
 let opening = new AbortController();
 
 const stage = new Stage(chooseFace);
-const sliders = new Sliders({ onInput: move, onReset: reset, onSensitive: changed });
+const sliders = new Sliders({ onInput: move, onReset: reset, onSwitch: changed });
 const strength = new Slider(byId("strength"), {
   id: "strength-value",
   label: "Strength",
@@ -184,6 +184,8 @@ function changed() {
 function refresh() {
   const now = edit();
   sliders.show(now);
+  // What was moved may have been hidden since.
+  if (!now.isAsked(open.moved) && sliders.isHidden(open.moved)) open.moved = sliders.first;
   const value = now.strength;
   strength.show({ value, start: 1, changed: value !== 1, text: `${value.toFixed(2)}×`, spoken: `${value.toFixed(2)} times` });
   byId("make-strip").textContent = `Gradual strip: ${inWords(open.moved).toLowerCase()}`;
@@ -194,10 +196,12 @@ function refresh() {
 function plan() {
   const order = [...open.edits.keys()].sort((a, b) => (a === open.face) - (b === open.face));
   return order.flatMap((index) => {
-    const attributes = open.edits[index].wishes(sliders.sensitive);
+    const asked = open.edits[index];
+    const attributes = asked.wishes(sliders.sensitive, sliders.experiments);
     if (Object.keys(attributes).length === 0) return [];
-    const { strength } = open.edits[index];
-    return [{ face: open.photo.faces[index], fields: { attributes, strength: strength === 1 ? null : strength } }];
+    const experimental = Object.entries(attributes).some(([name, value]) => asked.isExperiment(name, value)) || null;
+    const strength = asked.strength === 1 ? null : asked.strength;
+    return [{ face: open.photo.faces[index], fields: { attributes, strength, experimental } }];
   });
 }
 
@@ -242,10 +246,14 @@ async function makeStrip() {
   const { photo, moved, model, face } = open;
   const now = edit();
   say("Drawing the strip…");
-  // Towards where the slider was moved; an untouched one goes to its far side.
-  const up = now.isAsked(moved) ? now.value(moved) > now.start(moved) : now.start(moved) < 0;
+  // Towards where the slider was moved; an untouched one goes to its far side, or to the one that is offered.
+  const [lowest, highest] = now.range(moved, sliders.experiments);
+  const far = now.start(moved) < 0 ? highest > now.start(moved) : lowest >= now.start(moved);
+  const up = now.isAsked(moved) ? now.value(moved) > now.start(moved) : far;
   const target = up ? Math.max(1, now.value(moved)) : Math.min(-1, now.value(moved));
-  const fields = { ...photo.fields(model), attribute: moved, target: Math.round(100 * target) / 100, steps: STRIP_STEPS };
+  const experimental = now.isExperiment(moved, target) || null;
+  const goal = { attribute: moved, target: Math.round(100 * target) / 100, experimental };
+  const fields = { ...photo.fields(model), ...goal, steps: STRIP_STEPS };
   const picture = await api.sweep(photo.preview, { ...fields, face, quality: QUALITY }, { accept: "image/jpeg", onWait: sayBusy });
   const name = `${photo.name.replace(/\.[^.]*$/, "")}-${moved.toLowerCase()}.jpg`;
   const link = byId("strip-download");

@@ -47,6 +47,13 @@ def test_a_picture_is_sent_as_a_form_with_json_text_for_what_has_structure():
     }
 
 
+@pytest.mark.parametrize(
+    "call", [calls.edit(b"picture", {"Bald": 1}, experimental=True), calls.sweep(b"picture", "Bald", experimental=True)]
+)
+def test_experiments_are_asked_for(call: calls.Call):
+    assert form(call)[1]["experimental"] == b"true"
+
+
 def test_without_a_picture_it_is_json_and_what_is_left_out_stays_out():
     request, body = sent(calls.generate({"Smiling": 1, "Male": None}, count=4, seed=7))
     assert request.headers["content-type"] == "application/json"

@@ -24,3 +24,9 @@ def test_a_model_tells_its_attributes():
     assert lines[0] == "tiny@1 (default): for tests"
     assert "  Black_Hair  black hair (one of hair)" in lines
     assert "  Male        a man (sensitive, not enabled)" in lines
+
+
+def test_a_model_tells_what_is_experimental():
+    bald = Attribute("Bald", "no hair", None, False, True, {"added": "seen on 14%", "removed": "never"})
+    model = Model("tiny", "1", "for tests", True, "cpu", 8, (178, 218), 3, (bald,), "CC0-1.0", {}, 128)
+    assert "  Bald  no hair (added: experimental, removed: experimental)" in tables.model(model).splitlines()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from service import provenance
 from service.app import create_app
 from service.problems import Problem
 from service.provenance import SourceType
+from service.runtime import FakeRuntime
 from service.settings import Settings
 from tests.facet_ray.conftest import BROKEN, SMILE, painted
+from tests.service import fakes
 from tests.service.fakes import TestClient
 
 
@@ -81,3 +84,43 @@ def test_an_edit_that_changes_nothing_changes_no_pixel(settings: Settings):
 def test_an_attribute_that_the_model_does_not_have_is_refused(settings: Settings):
     with pytest.raises(Problem, match="did you mean Smiling"):
         Editor(settings, Edit({"Smilng": 1.0}))
+
+
+# ---- with an editor
+
+
+@pytest.fixture
+def edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings for the tiny bundle, whose editor is the fake one; adding smiles is experimental."""
+    fakes.write_bundle(tmp_path / "bundles" / "tiny", schema=2, editor=True)
+    marks = {"added": "hardly ever seen"}
+    fakes.rewrite_manifest(tmp_path / "bundles" / "tiny", lambda m: m["attributes"][0].update(experimental=marks))
+    monkeypatch.setattr("facet_ray.editor.open_runtime", lambda bundle, _: FakeRuntime(bundle.manifest))
+    return Settings(bundles=tmp_path / "bundles", weights=tmp_path / "none", default_model="tiny", max_batch=4)
+
+
+def test_an_editor_gives_the_services_own_pictures(edited: Settings):
+    pictures = [*painted(5), fakes.encoded(Image.open(io.BytesIO(painted(1)[0])).convert("L"), "PNG")]
+    asked = Edit({"Eyeglasses": 1.0, "Black_Hair": 1.0}, framed=True)
+    results = Editor(edited, asked).edit(pictures, ["png"] * 6)
+    with fakes.serving(edited) as client:
+        for data, result in zip(pictures, results, strict=True):
+            params = {"attributes": '{"Eyeglasses": 1, "Black_Hair": 1}', "framed": "true"}
+            answer = client.post("/v1/edit", params=params, content=data, headers={"Accept": "image/png"})
+            assert np.array_equal(pixels(answer.content), pixels(result))
+            assert (pixels(result) != pixels(data)).any()
+    assert pixels(results[-1]).ndim == 2
+
+
+def test_an_experimental_edit_is_an_error_of_its_pictures_unless_it_is_asked_for(edited: Settings):
+    (data,) = painted(1)
+    smile = Edit({"Smiling": 1.0}, framed=True)
+    (result,) = Editor(edited, smile).edit([data], ["png"])
+    assert "adding Smiling to a photograph is experimental: hardly ever seen" in str(result)
+    (result,) = Editor(edited, dataclasses.replace(smile, experimental=True)).edit([data], ["png"])
+    assert isinstance(result, bytes)
+    (result,) = Editor(edited, dataclasses.replace(smile, attributes={"Smiling": -1.0})).edit([data], ["png"])
+    assert isinstance(result, bytes)
+    still = dataclasses.replace(smile, strength=0.0)
+    (result,) = Editor(edited, still).edit([data], ["png"])
+    assert np.array_equal(pixels(result), pixels(data))

@@ -158,6 +158,21 @@ def rewrite_manifest(directory: Path, change: Callable[[dict[str, Any]], Any]) -
     path.write_text(json.dumps(values), encoding="utf-8")
 
 
+def raise_schema(directory: Path) -> None:
+    """Make a bundle of schema 1 one of schema 2, in place."""
+    loaded = bundle.load(directory)
+    loaded.prior.write(directory / PRIOR_FILE)
+    path = directory / PRIOR_FILE
+    entry = FileEntry(sha256=bundle.sha256_file(path), bytes=path.stat().st_size)
+
+    def change(values: dict[str, Any]) -> None:
+        values["schema_version"] = 2
+        values["prior"] = loaded.manifest.prior.attributes_alone.model_dump()
+        values["files"][PRIOR_FILE] = entry.model_dump()
+
+    rewrite_manifest(directory, change)
+
+
 class HeldRuntime(FakeRuntime):
     """Between `hold` and `release` a decoder batch stays where it is; `entered` says that one has arrived."""
 

@@ -15,6 +15,7 @@ import pytest
 from service import runtime
 from service.bundle import BundleError
 from service.settings import Settings
+from tests.service import fakes
 
 ROOT = Path(__file__).parents[2]
 
@@ -180,6 +181,22 @@ def test_batches_on_cuda_run_in_buffers_on_the_device(start, manifest):
     assert started.decoder(decoder_inputs(manifest, 4))["image"].tolist() == np.full((4, 8, 8, 3), 7).tolist()
     assert [session.bound for session in opened] == [[None] * 3, [None] * 4]  # each size once at the beginning
     assert not any(session.captures for session in opened)
+
+
+def test_an_editor_runs_in_buffers_like_the_other_graphs(monkeypatch, tmp_path):
+    from service import bundle as bundles
+
+    fakes.write_bundle(tmp_path / "tiny", schema=2, editor=True)
+    edited = bundles.load(tmp_path / "tiny")
+    module, opened = fake_onnxruntime(edited.manifest, [CUDA, CPU], {CUDA, CPU})
+    monkeypatch.setattr(runtime, "require_onnxruntime", lambda: module)
+    started = runtime.OnnxRuntime(edited, Settings(device="cuda", max_batch=4))
+    assert list(started.graphs) == ["encoder.onnx", "decoder.onnx", "editor.onnx"]
+    found = started.editor(runtime.blank(edited.manifest, "editor", 4))
+    assert {name: array.shape for name, array in found.items()} == {
+        "mask": (4, 12, 12, 1), "gain": (4, 12, 12, 3), "residual": (4, 12, 12, 3), "flow": (4, 12, 12, 2),
+    }  # fmt: skip
+    assert [len(session.bound) for session in opened] == [3, 3, 4]
 
 
 def test_each_size_of_a_batch_is_captured_where_that_is_asked_for(start, manifest):

@@ -145,6 +145,23 @@ def strict_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[st
 
 
 @pytest.fixture(scope="module")
+def cautious_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One whose model says that it is not good at adding smiles, at removing glasses, and at fringes at all."""
+    directory = tmp_path_factory.mktemp("cautious") / "celeba64"
+    shutil.copytree(Path(__file__).parents[2] / "bundles" / "celeba64", directory)
+    fakes.raise_schema(directory)
+    marks = {"Smiling": ["added"], "Eyeglasses": ["removed"], "Bangs": ["added", "removed"]}
+
+    def mark(manifest) -> None:
+        for attribute in manifest["attributes"]:
+            attribute["experimental"] = dict.fromkeys(marks.get(attribute["name"], []), "hardly ever seen")
+
+    fakes.rewrite_manifest(directory, mark)
+    with serving(FACET_BUNDLES=str(directory.parent)) as service:
+        yield service.url
+
+
+@pytest.fixture(scope="module")
 def browser():
     sync_api = pytest.importorskip("playwright.sync_api")
     if not CHROMIUM.exists():
@@ -341,6 +358,40 @@ def test_sensitive_attributes_wait_behind_a_switch(page: Page, photo: Path):
     page["#sensitive"].uncheck()
     page["#timing:empty"].wait_for(state="attached")
     assert np.array_equal(page.seen(), before)
+
+
+def test_experimental_edits_wait_behind_a_switch(context, cautious_server: str, photo: Path):
+    page = Page(context.new_page(), cautious_server)
+    page.open(photo)
+    before = page.seen()
+    assert page.slider("Bangs").is_hidden()
+    assert float(page.slider("Smiling").get_attribute("max")) == pytest.approx(page.value("Smiling"), abs=1e-3)
+    assert float(page.slider("Smiling").get_attribute("min")) == -1.5
+    assert float(page.slider("Eyeglasses").get_attribute("max")) == 1.5
+    page.slide("Smiling", -1)
+    assert change(before, page.seen()).max() > 5
+    page["#copy-curl"].click()
+    page["#code:not(:empty)"].wait_for()
+    assert "experimental" not in page["#code"].inner_text()
+    page["#experimental"].check()
+    assert page.slider("Bangs").is_visible()
+    page.slide("Bangs", 1)
+    page["#make-strip"].click()
+    page.status("The strip is ready")
+    page["#copy-curl"].click()
+    page["#code:has-text('experimental=true')"].wait_for()
+    seen = page.seen()
+    with page.edited():
+        page["#experimental"].uncheck()
+    page.await_idle()
+    assert page.slider("Bangs").is_hidden()
+    assert change(seen, page.seen()).max() > 5
+    assert page.complaints == []
+
+
+def test_a_model_that_is_good_at_everything_has_no_such_switch(page: Page, photo: Path):
+    page.open(photo)
+    assert page["#experimental"].count() == 0
 
 
 def test_of_wishes_that_overlap_the_latest_wins(page: Page, photo: Path):
