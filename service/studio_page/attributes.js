@@ -65,7 +65,8 @@ export class FaceEdit {
   /** Where a value may lie: `[lowest, highest]`, without experiments only in the directions that the model is good at. */
   range(name, withExperiments) {
     const barred = withExperiments ? [] : directions(this.#attribute(name));
-    const start = this.start(name);
+    // The nearest place of a slider, which still counts as not moved.
+    const start = Math.round(this.start(name) / STEP) * STEP;
     return [barred.includes("removed") ? start : LOWEST, barred.includes("added") ? start : HIGHEST];
   }
 

@@ -89,7 +89,8 @@ export class Sliders {
       const start = edit.start(name);
       const clearedBy = edit.clearedBy(name);
       // What is no longer offered is not asked for either.
-      const changed = edit.isAsked(name) && edit.value(name) >= lowest && edit.value(name) <= highest;
+      const offered = this.experiments || !edit.isExperiment(name, edit.value(name));
+      const changed = edit.isAsked(name) && offered;
       const value = changed || clearedBy ? edit.value(name) : start;
       const state = changed ? "" : clearedBy ? ", cleared" : ", as in the photo";
       slider.show({ value, start, changed, text: signed(value), spoken: `${value.toFixed(2)}${state}` });

@@ -365,7 +365,7 @@ def test_experimental_edits_wait_behind_a_switch(context, cautious_server: str, 
     page.open(photo)
     before = page.seen()
     assert page.slider("Bangs").is_hidden()
-    assert float(page.slider("Smiling").get_attribute("max")) == pytest.approx(page.value("Smiling"), abs=1e-3)
+    assert float(page.slider("Smiling").get_attribute("max")) == pytest.approx(page.value("Smiling"), abs=1e-6)
     assert float(page.slider("Smiling").get_attribute("min")) == -1.5
     assert float(page.slider("Eyeglasses").get_attribute("max")) == 1.5
     page.slide("Smiling", -1)
