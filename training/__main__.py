@@ -28,13 +28,18 @@ from training import (
     tflite,
 )
 from training.dataset import Faces
+from training.editor import trainer as editor_trainer
+from training.editor.features import Features
+from training.editor.source import CachedEditorFaces
+from training.editor.trainer import EditorStage
 from training.graphs import BundleGraphs, TorchGraphs
+from training.person_masks import load_masks
 from training.precision import autocast
+from training.run import LAST, Run
 from training.shards import ShardedFaces
 from training.source import CachedFaces, Source
 from training.trainer import VALIDATION_PICTURES, Trainer
 
-LAST = "last.pt"
 CALIBRATED = "calibrated.pt"
 
 
@@ -42,13 +47,16 @@ def fit(arguments: argparse.Namespace) -> int:
     """Train a preset into a run directory."""
     settings = config.load(arguments.preset, arguments.set)
     device = distributed.start()
+    if isinstance(settings, config.EditorConfig):
+        run = Run(_editor_stage(arguments, settings, device), arguments.workdir, _command(arguments))
+        return _fit(run, arguments)
     trainer = Trainer(
         settings,
         _source(arguments, settings),
         _held_out(arguments, settings),
         arguments.workdir,
         device,
-        command=f"python -m training {shlex.join(_without_paths(arguments))}",
+        command=_command(arguments),
     )
     last = arguments.workdir / LAST
     if arguments.resume:
@@ -63,6 +71,41 @@ def fit(arguments: argparse.Namespace) -> int:
     if not finished:
         print(f"stopped at step {trainer.step} of {trainer.total_steps}; go on with --resume", file=sys.stderr)
     return 0 if finished else 130
+
+
+def _fit(run: Run, arguments: argparse.Namespace) -> int:
+    last = arguments.workdir / LAST
+    if arguments.resume:
+        if last.exists():
+            run.resume(last)
+        else:
+            print(f"nothing to resume in {arguments.workdir}; starting at step 0", file=sys.stderr)
+    elif last.exists():
+        raise checkpoint.CheckpointError(f"{last}: exists; pass --resume to go on, or choose another --workdir")
+    finished = run.fit()
+    distributed.stop()
+    if not finished:
+        stage = run.stage
+        print(f"stopped at step {stage.step} of {stage.total_steps}; go on with --resume", file=sys.stderr)
+    return 0 if finished else 130
+
+
+def _editor_stage(arguments: argparse.Namespace, settings: config.EditorConfig, device: torch.device) -> EditorStage:
+    features = Features.load()
+
+    def faces(partition: dataset.Partition) -> CachedEditorFaces:
+        margin = settings.data.margin
+        index, pixels = _faces(arguments, settings, partition, margin)
+        return CachedEditorFaces(index, pixels, load_masks(index, settings.data, arguments.cache, margin))
+
+    source = distributed.first_alone(lambda: faces("train"))
+    held_out = distributed.first_alone(lambda: faces("validation"))
+    seen = held_out.read(np.arange(min(len(held_out), editor_trainer.VALIDATION_PICTURES)))
+    return EditorStage(settings, source, seen.centre(settings.data.image_size), features, device)
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    return f"python -m training {shlex.join(_without_paths(arguments))}"
 
 
 def _source(arguments: argparse.Namespace, settings: config.Config) -> Source:
@@ -243,7 +286,7 @@ def _faces(arguments: argparse.Namespace, settings: config.Config, partition: da
     if shards.are_in(arguments.data):
         return ShardedFaces(arguments.data, settings.data, partition, margin).unpack(arguments.cache)
     limit = settings.data.limit if partition == "train" else None
-    index = dataset.read_index(arguments.data, settings.data.attributes, partition, limit)
+    index = dataset.read_index(arguments.data, settings.data.labels, partition, limit)
     return index, dataset.load_pixels(index, settings.data, arguments.cache, margin)
 
 

@@ -68,6 +68,24 @@ CELEBA_ATTRIBUTES: dict[str, AttributeInfo] = {
 }
 
 
+# What adding an attribute to a face takes away by its meaning, beyond the other hair colours: CelebA's labels hardly
+# ever show both. And what it may change along with it, since it hides it or is seen by it.
+_TAKES_AWAY: dict[str, tuple[str, ...]] = {
+    "Bald": ("Bangs", "Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair"),
+    "Bangs": ("Bald",),
+    "Black_Hair": ("Bald",),
+    "Blond_Hair": ("Bald",),
+    "Brown_Hair": ("Bald",),
+    "Gray_Hair": ("Bald",),
+    "Mustache": ("No_Beard",),
+    "No_Beard": ("Mustache",),
+}
+_MAY_CHANGE: dict[str, tuple[str, ...]] = {
+    "Heavy_Makeup": ("Wearing_Lipstick",),
+    "Male": ("Wearing_Lipstick",),
+}
+
+
 def describe(name: str) -> AttributeInfo:
     """What is known of `name`; an attribute of somebody's own gets its name in words."""
     return CELEBA_ATTRIBUTES.get(name) or AttributeInfo(name.replace("_", " ").strip().lower())
@@ -90,6 +108,20 @@ def exclusion_matrix(names: list[str]) -> Tensor:
             matrix[index, members] = True
             matrix[index, index] = False
     return matrix
+
+
+def taken_away_matrix(names: list[str]) -> Tensor:
+    """bool [K, K]; row k marks what adding attribute k takes away by its meaning, hair colours among them."""
+    return exclusion_matrix(names) | _pairs(names, _TAKES_AWAY)
+
+
+def may_change_matrix(names: list[str]) -> Tensor:
+    """bool [K, K]; row k marks what an edit of attribute k, in either direction, may change along with it."""
+    return _pairs(names, _MAY_CHANGE)
+
+
+def _pairs(names: list[str], table: dict[str, tuple[str, ...]]) -> Tensor:
+    return torch.tensor([[other in table.get(name, ()) for other in names] for name in names])
 
 
 def invert(attributes: Tensor, labels: Tensor, flips: Tensor, exclusion: Tensor) -> Tensor:

@@ -61,6 +61,11 @@ class DataConfig(_Section):
             raise ValueError("must be a square with a positive side")
         return box
 
+    @property
+    def labels(self) -> list[str]:
+        """All attributes that are read."""
+        return self.attributes
+
     shift: float = Field(default=2.0, ge=0, description="largest random shift, pixels of the model's image")
     rotation: float = Field(default=5.0, ge=0, le=45, description="standard deviation of random rotations, degrees")
     zoom: float = Field(default=0.05, ge=0, lt=0.5, description="standard deviation of a random zoom's logarithm")
@@ -130,8 +135,109 @@ class TrainConfig(_Section):
     checkpoint_minutes: float = Field(default=5.0, ge=0)
 
 
+class EditorDataConfig(DataConfig):
+    """The editor's pictures. They are shifted by whole pixels and mirrored alone, since resampling blurs them."""
+
+    image_size: int = Field(default=128, ge=32, multiple_of=16)
+    crop_box: tuple[float, float, float, float] = (0.0, 20.0, 178.0, 198.0)
+    kept: list[str] = Field(
+        default=["Wearing_Earrings", "Wearing_Hat", "Wearing_Lipstick", "Wearing_Necklace", "Wearing_Necktie"],
+        description="attributes that nobody can edit, and that every edit has to leave alone",
+    )
+    shift: float = Field(default=4.0, ge=0, description="largest random shift, pixels of the model's image")
+    rotation: float = Field(default=0.0, ge=0, le=0, description="not supported by this stage")
+    zoom: float = Field(default=0.0, ge=0, le=0, description="not supported by this stage")
+    margin: int = Field(default=10, ge=0, multiple_of=2, description="surroundings for these")
+
+    @model_validator(mode="after")
+    def _shifts_stay_inside(self) -> EditorDataConfig:
+        if self.shift > self.margin:
+            raise ValueError(f"data.shift = {self.shift:g} must be at most data.margin = {self.margin}")
+        if both := set(self.kept) & set(self.attributes):
+            raise ValueError(f"data.kept: {min(both)!r} is one of data.attributes")
+        return self
+
+    @property
+    def labels(self) -> list[str]:
+        """All attributes that the opponent knows: those that can be edited, then those that are only kept."""
+        return [*self.attributes, *self.kept]
+
+
+class EditorModelConfig(_Section):
+    channels: tuple[int, int, int] = Field(default=(48, 72, 112), description="at a quarter, an eighth, a sixteenth")
+    detail_channels: int = Field(default=24, ge=1, description="at half of the picture's size")
+    condition_size: int = Field(default=96, ge=1, description="width of the vector that FiLM layers read")
+
+
+class EditorOpponentConfig(_Section):
+    critic_width: int = Field(default=64, ge=1)
+    classifier_width: int = Field(default=128, ge=1)
+    crop: int = Field(
+        default=112, ge=32, multiple_of=16, description="side of the random part of a picture that is looked at"
+    )
+    robust_size: int = Field(default=64, ge=16, description="side of what the robust classifier looks at")
+    robust_channels: list[int] = Field(default=[32, 64, 128, 256], min_length=2)
+    robustness: float = Field(default=0.5, ge=0, description="L2 radius of the worst cases it learns from")
+    head_start_steps: int = Field(default=600, ge=0, description="steps in which the classifiers learn alone")
+
+
+class EditorLossConfig(_Section):
+    edit: float = Field(default=3.0, ge=0, description="edited attributes, as both classifiers see them")
+    keep: float = Field(default=4.0, ge=0, description="attributes that the edit should leave alone")
+    adversarial: float = Field(default=1.0, ge=0, description="edits that look real to the critic")
+    change: float = Field(default=1.0, ge=0, description="mean absolute change")
+    outside: float = Field(default=8.0, ge=0, description="mean absolute change where no edit should reach")
+    mask: float = Field(default=0.1, ge=0, description="mean of the mask")
+    certainty: float = Field(default=0.9, gt=0, le=1, description="of the classifiers, which an edit aims for")
+    warmup_steps: int = Field(default=200, ge=0, description="steps over which the last three of them ramp up")
+    ellipse: tuple[float, float] = Field(
+        default=(76.0, 98.0), description="half axes of the region around a face, in pixels of the aligned picture"
+    )
+
+
+class EditorTrainConfig(_Section):
+    seed: int = Field(default=1, ge=0, lt=2**31)
+    steps: int = Field(default=100_000, ge=1)
+    batch_size: int = Field(default=32, ge=2, description="over all processes together")
+    micro_batch: int | None = Field(
+        default=None, ge=1, description="most pictures that one process computes in one pass; changes no result"
+    )
+    learning_rate: float = Field(default=4e-4, gt=0)
+    opponent_learning_rate: float = Field(default=4e-4, gt=0)
+    final_learning_rate: float = Field(default=0.1, ge=0, le=1, description="fraction left at the end (cosine)")
+    cosine_from: float = Field(default=0.7, ge=0, le=1, description="share of the run after which the rates fall")
+    weight_decay: float = Field(default=1e-4, ge=0)
+    gradient_clip: float = Field(default=5.0, gt=0)
+    ema_decay: float = Field(default=0.996, ge=0, lt=1)
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    validate_every: int = Field(default=1000, ge=1, description="steps between validations and sample grids")
+    checkpoint_minutes: float = Field(default=5.0, ge=0)
+
+
+class EditorConfig(_Section):
+    """A whole run of the editor."""
+
+    stage: Literal["editor"]
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)
+    data: EditorDataConfig = EditorDataConfig()
+    model: EditorModelConfig = EditorModelConfig()
+    opponent: EditorOpponentConfig = EditorOpponentConfig()
+    loss: EditorLossConfig = EditorLossConfig()
+    train: EditorTrainConfig = EditorTrainConfig()
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> EditorConfig:
+        if self.opponent.crop > self.data.image_size:
+            raise ValueError(
+                f"opponent.crop = {self.opponent.crop}: must be at most data.image_size = {self.data.image_size}"
+            )
+        return self
+
+
 class Config(_Section):
-    """A whole run. Read one with `load`."""
+    """A whole run of the VAE. Read one with `load`."""
+
+    stage: Literal["vae"] = "vae"
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64, description="of the bundle and its directory")
     data: DataConfig = DataConfig()
@@ -161,15 +267,25 @@ class Config(_Section):
         return self
 
 
-def parse(values: dict) -> Config:
-    """Check `values` against the schema. Raises ConfigError; an unknown key is answered with the nearest known one."""
+_STAGES: dict[str, type[Config] | type[EditorConfig]] = {"vae": Config, "editor": EditorConfig}
+
+
+def parse(values: dict) -> Config | EditorConfig:
+    """Check `values` against the schema of their `stage`, which is "vae" if they do not say.
+
+    Raises ConfigError; an unknown key is answered with the nearest known one.
+    """
+    stage = values.get("stage", "vae")
+    if stage not in _STAGES:
+        raise ConfigError(f"stage = {stage!r}: must be one of {', '.join(_STAGES)}")
+    schema = _STAGES[stage]
     try:
-        return Config.model_validate(values)
+        return schema.model_validate(values)
     except ValidationError as exc:
-        raise ConfigError("; ".join(_explain(error) for error in exc.errors())) from exc
+        raise ConfigError("; ".join(_explain(error, schema) for error in exc.errors())) from exc
 
 
-def load(preset: str, overrides: list[str] = ()) -> Config:
+def load(preset: str, overrides: list[str] = ()) -> Config | EditorConfig:
     """Read a preset by name or a TOML file by path, then apply `section.key=value` overrides (values in TOML).
 
     Raises ConfigError for a file that is missing or not TOML, an unknown key, or a value outside its range.
@@ -203,13 +319,13 @@ def _apply(values: dict, override: str) -> None:
     values[last] = value
 
 
-def _explain(error: dict) -> str:
+def _explain(error: dict, schema: type[BaseModel]) -> str:
     location = ".".join(str(part) for part in error["loc"])
     if not location:  # a rule between several keys; its message names them
         return error["msg"]
     if error["type"] != "extra_forbidden":
         return f"{location} = {error['input']!r}: {error['msg']}"
-    model: type[BaseModel] = Config
+    model = schema
     for part in error["loc"][:-1]:
         model = model.model_fields[part].annotation
     near = difflib.get_close_matches(str(error["loc"][-1]), model.model_fields, n=1, cutoff=0.0)

@@ -55,6 +55,15 @@ def balanced_attribute_loss(logits: Tensor, labels: Tensor, frequencies: Tensor)
     return (weight * attribute_errors(logits + (present / absent).log(), labels)).mean()
 
 
+def weighted_attribute_loss(logits: Tensor, labels: Tensor, frequencies: Tensor) -> Tensor:
+    """Cross-entropy in which both values of an attribute weigh about the same, with logits of that balanced world.
+
+    `logits` and `labels` f32 [N, K], `frequencies` f32 [K] of +1 in the data.
+    """
+    present, absent = _balancing_weights(frequencies)  # 2 x [K]
+    return (torch.where(labels > 0, present, absent) * attribute_errors(logits, labels)).mean()
+
+
 def _balancing_weights(frequencies: Tensor) -> tuple[Tensor, Tensor]:
     """What a present and what an absent attribute weigh, f32 [K] each: 0.5 over its share, bounded."""
     return tuple((0.5 / share.clamp(min=0.01)).clamp(max=10.0) for share in (frequencies, 1.0 - frequencies))

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.config import ModelConfig
+from training.layers import FiLM, group_count
 
 
 class Posterior(NamedTuple):
@@ -42,17 +43,13 @@ def reparameterise(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
     return mean + torch.exp(0.5 * log_variance) * noise
 
 
-def _groups(channels: int) -> int:
-    return next(g for g in (8, 4, 2, 1) if channels % g == 0)
-
-
 class DownBlock(nn.Module):
     """Halve the resolution, then refine: [N, C, H, W] -> [N, C', H/2, W/2]."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.down = nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)
-        self.norm = nn.GroupNorm(_groups(outputs), outputs)
+        self.norm = nn.GroupNorm(group_count(outputs), outputs)
         self.refine = nn.Conv2d(outputs, outputs, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -91,27 +88,13 @@ class Encoder(nn.Module):
         return mean, log_variance.clamp(-10.0, 4.0), self.attribute_head(x).float()
 
 
-class FiLM(nn.Module):
-    """Feature-wise linear modulation (Perez et al. 2018) of a map f32 [N, C, H, W] by a condition f32 [N, D]."""
-
-    def __init__(self, condition_size: int, channels: int) -> None:
-        super().__init__()
-        self.modulation = nn.Linear(condition_size, 2 * channels)
-        nn.init.normal_(self.modulation.weight, std=0.02)
-        nn.init.zeros_(self.modulation.bias)
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)  # 2 x [N, C, 1, 1]
-        return x * (1 + scale) + shift
-
-
 class UpBlock(nn.Module):
     """Double the resolution: [N, C, H, W] -> [N, C', 2H, 2W]. The first convolution runs before the upsampling."""
 
     def __init__(self, inputs: int, outputs: int, condition_size: int) -> None:
         super().__init__()
         # One norm a block, before the upsampling where it is cheap, keeps the residual stream's scale in check.
-        self.norm = nn.GroupNorm(_groups(inputs), inputs, affine=False)
+        self.norm = nn.GroupNorm(group_count(inputs), inputs, affine=False)
         self.film1 = FiLM(condition_size, inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.film2 = FiLM(condition_size, outputs)

@@ -8,7 +8,6 @@ there the opponent can only look at the edit itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -18,9 +17,10 @@ from torch import Tensor
 
 from training import attributes as attribute_rules
 from training import distributed, losses
+from training.adversarial import worst_case
 from training.augmentation import Looks, augment, degrade, own_noise
 from training.config import Config
-from training.model import Classifier, ConditionalVAE, Critic, Opponent, Posterior, reparameterise
+from training.model import ConditionalVAE, Critic, Opponent, Posterior, reparameterise
 from training.plainness import Plainness
 
 _SECOND_FLIP_PROBABILITY = 0.3
@@ -207,23 +207,6 @@ def opponent_loss(
         "classifier": lesson(opponent.classifier(hard)),
     }
     return parts["critic"] + 0.5 * config.loss.slope * parts["slope"] + parts["classifier"], parts, logits
-
-
-def worst_case(
-    classifier: Classifier, image: Tensor, loss: Callable[[Tensor], Tensor], radius: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Each picture moved by its `radius` f32 [N] (L2 over f32 [3, S, S]) to where its logits lose more, in one step.
-
-    The logits f32 [N, K] that come second are those before the move.
-
-    A classifier that withstands this has gradients that look like the attribute itself (Tsipras et al. 2019), so an
-    edit that follows them draws a feature and not a pattern that happens to score.
-    """
-    probe = image.detach().requires_grad_()
-    logits = classifier(probe)
-    (gradient,) = torch.autograd.grad(loss(logits), probe)
-    length = gradient.flatten(1).norm(dim=1).clamp(min=1e-12)
-    return (image + (radius / length)[:, None, None, None] * gradient).detach(), logits.detach()
 
 
 def slope(critic: Critic, image: Tensor, weight: Tensor) -> Tensor:

@@ -59,14 +59,14 @@ class CachedFaces:
         return Faces(self.pixels[rows], self.index.labels[rows])
 
 
-class Feed:
+class BatchLoader:
     """This process's part of each step's batch. While one step computes, a thread reads the next one's pictures."""
 
     def __init__(self, source: Source, seed: int, batch_size: int) -> None:
         self.source, self.seed, self.batch_size = source, seed, batch_size
         self.steps_per_epoch = len(source) // batch_size  # what is left over is left out, other pictures every time
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="feed")
-        self._ahead: tuple[int, Future[Faces]] | None = None
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._prefetched: tuple[int, Future[Faces]] | None = None
 
     @property
     def part(self) -> slice:
@@ -76,10 +76,10 @@ class Feed:
 
     def take(self, step: int) -> Faces:
         """The part for step number `step`. Raises DatasetError for what cannot be read."""
-        step_read, read = self._ahead or (None, None)
+        step_read, read = self._prefetched or (None, None)
         if step_read != step:
             read = self._reader.submit(self._read, step)
-        self._ahead = step + 1, self._reader.submit(self._read, step + 1)
+        self._prefetched = step + 1, self._reader.submit(self._read, step + 1)
         return read.result()
 
     def _read(self, step: int) -> Faces:

@@ -30,7 +30,7 @@ from training.model import ConditionalVAE, Opponent
 from training.pixels import to_model, to_pixels
 from training.plainness import Plainness
 from training.precision import autocast
-from training.source import Feed, Source
+from training.source import BatchLoader, Source
 
 VALIDATION_PICTURES = 512
 ERASURE_PICTURES = 4096
@@ -62,14 +62,14 @@ class Trainer:
                 f"train.batch_size = {config.train.batch_size}: there are only {len(source)} training pictures"
             )
         self.config = config
-        self.source, self.feed = source, Feed(source, config.train.seed, config.train.batch_size)
+        self.source, self.loader = source, BatchLoader(source, config.train.seed, config.train.batch_size)
         self.frequencies = torch.from_numpy(source.frequencies())
         seen = held_out.first(VALIDATION_PICTURES)
         self.validation_pixels = seen.pixels
         self.validation_labels = torch.from_numpy(seen.labels.astype(np.float32))
         self.exclusion = attribute_rules.exclusion_matrix(config.data.attributes)
         self.directory, self.device, self.command = Path(directory), device, command
-        self.steps_per_epoch = self.feed.steps_per_epoch
+        self.steps_per_epoch = self.loader.steps_per_epoch
         self.total_steps = self.steps_per_epoch * config.train.epochs
 
         torch.manual_seed(config.train.seed)  # the same initial weights in every process
@@ -140,9 +140,9 @@ class Trainer:
 
     def _batch(self) -> tuple[Tensor, Tensor, objective.Draws]:
         """This process's part of the batch: pictures f32 [N, 3, S, S], labels f32 [N, K] and draws."""
-        config, size, mine = self.config, self.config.train.batch_size, self.feed.part
+        config, size, mine = self.config, self.config.train.batch_size, self.loader.part
         epoch, place = divmod(self.step, self.steps_per_epoch)
-        faces = self.feed.take(self.step)
+        faces = self.loader.take(self.step)
         rng = np.random.default_rng([config.train.seed, epoch, place])
         framing = self._framing(rng)
         image = to_model(faces.pixels, self.device)
@@ -154,7 +154,7 @@ class Trainer:
 
     def _passes(self) -> list[slice]:
         """How this process's part of the batch is cut so that each pass fits into memory."""
-        part = self.feed.part
+        part = self.loader.part
         count = part.stop - part.start
         most = min(count, self.config.train.micro_batch or count)
         return [slice(start, min(start + most, count)) for start in range(0, count, most)]

@@ -121,7 +121,7 @@ def test_a_worst_case_is_worse_and_no_further_than_its_radius(opponent):
     def loss(logits):
         return torch.nn.functional.softplus(-logits * shown).mean()
 
-    moved, before = objective.worst_case(opponent.classifier, image, loss, torch.linspace(0, 2.0, 8))
+    moved, before = worst_case(opponent.classifier, image, loss, torch.linspace(0, 2.0, 8))
     distance = (moved - image).flatten(1).norm(dim=1)
     torch.testing.assert_close(distance, torch.linspace(0, 2.0, 8))
     torch.testing.assert_close(before, opponent.classifier(image).detach())

@@ -5,7 +5,7 @@ import pytest
 
 from training import distributed
 from training.dataset import DatasetError, FaceIndex, Faces
-from training.source import CachedFaces, Feed
+from training.source import CachedFaces, BatchLoader
 
 
 def cached(count=20):
@@ -22,9 +22,9 @@ def shown(faces):
 
 
 def test_an_epoch_shows_every_picture_once_and_leaves_out_the_rest():
-    feed = Feed(cached(), seed=3, batch_size=6)
-    assert feed.steps_per_epoch == 3
-    epochs = [[row for step in range(3) for row in shown(feed.take(3 * epoch + step))] for epoch in range(2)]
+    loader = BatchLoader(cached(), seed=3, batch_size=6)
+    assert loader.steps_per_epoch == 3
+    epochs = [[row for step in range(3) for row in shown(loader.take(3 * epoch + step))] for epoch in range(2)]
     for rows in epochs:
         assert len(set(rows)) == 18
     assert epochs[0] != epochs[1]
@@ -35,20 +35,20 @@ def test_frequencies_are_the_shares_that_have_it():
 
 
 def test_processes_take_parts_that_make_up_the_batch(monkeypatch):
-    whole = [shown(Feed(cached(), 3, 6).take(step)) for step in range(4)]
+    whole = [shown(BatchLoader(cached(), 3, 6).take(step)) for step in range(4)]
     monkeypatch.setattr(distributed, "world", lambda: 3)
     parts = []
     for rank in range(3):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
-        feed = Feed(cached(), 3, 6)
-        parts.append([shown(feed.take(step)) for step in range(4)])
+        loader = BatchLoader(cached(), 3, 6)
+        parts.append([shown(loader.take(step)) for step in range(4)])
     assert [a + b + c for a, b, c in zip(*parts, strict=True)] == whole
 
 
 def test_any_step_can_be_taken_next():
-    feed = Feed(cached(), 3, 6)
-    in_order = [shown(feed.take(step)) for step in range(6)]
-    assert [shown(feed.take(step)) for step in (4, 5, 0, 3)] == [in_order[step] for step in (4, 5, 0, 3)]
+    loader = BatchLoader(cached(), 3, 6)
+    in_order = [shown(loader.take(step)) for step in range(6)]
+    assert [shown(loader.take(step)) for step in (4, 5, 0, 3)] == [in_order[step] for step in (4, 5, 0, 3)]
 
 
 def test_the_next_step_is_read_meanwhile():
@@ -60,12 +60,12 @@ def test_the_next_step_is_read_meanwhile():
         return plain(rows)
 
     source.read = counted
-    feed = Feed(source, 3, 6)
-    feed.take(0)
+    loader = BatchLoader(source, 3, 6)
+    loader.take(0)
     assert read.acquire(timeout=10)  # step 0
     assert read.acquire(timeout=10)  # step 1, which nobody has asked for yet
     assert not read.acquire(timeout=0.05)
-    feed.take(1)
+    loader.take(1)
     assert read.acquire(timeout=10)  # step 2: step 1 was not read again
 
 
@@ -75,8 +75,8 @@ def test_what_cannot_be_read_is_said_by_the_step_that_needs_it():
     def broken(rows: np.ndarray) -> Faces:
         raise DatasetError("train-000001.tar: damaged")
 
-    feed = Feed(source, 3, 6)
-    feed.take(0)
+    loader = BatchLoader(source, 3, 6)
+    loader.take(0)
     source.read = broken
     with pytest.raises(DatasetError, match="damaged"):
-        feed.take(9)
+        loader.take(9)

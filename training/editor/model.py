@@ -1,0 +1,157 @@
+"""The editor: a U-Net from a face and a change of its attributes to edit fields (docs/training.md, "The editor").
+
+It does not draw a picture but says what to do with one,
+
+    edited = moved + mask * (gain * moved + residual),        moved(p) = picture(p + flow(p)),
+
+so that the photograph's own detail survives: a mask keeps what is not edited (GANimation, Pumarola et al. 2018), a
+gain carries the texture of skin and hair through a change of colour, flow moves what is there already (Dorta et al.
+2020), and only what is new is drawn, as a residual.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.config import EditorModelConfig
+from training.layers import FiLM, group_count
+
+MAX_FLOW = 0.1  # largest offset of a pixel, in shares of the frame
+_MASK_BIAS = -1.0  # most of a picture is not touched by most edits
+# Below this largest change of an attribute an edit fades out, so that no change is no edit, exactly.
+_FULL_CHANGE = 0.1
+
+
+class EditFields(NamedTuple):
+    """What to do with a picture: `mask` f32 [N, 1, S, S] in 0..1, `gain` f32 [N, 3, S, S] in -1..1, `residual` f32
+    [N, 3, S, S] in -1..1 of a picture in 0..1, and `flow` f32 [N, 2, S, S], offsets right and down in shares of the
+    frame, 0 where the mask is 0."""
+
+    mask: Tensor
+    gain: Tensor
+    residual: Tensor
+    flow: Tensor
+
+
+def apply_fields(image: Tensor, fields: EditFields) -> Tensor:
+    """The edited picture, f32 [N, 3, S, S], of `image` f32 [N, 3, S, S] in 0..1; not clipped."""
+    moved = warp(image, fields.flow)
+    return moved + fields.mask * (fields.gain * moved + fields.residual)
+
+
+def warp(image: Tensor, flow: Tensor) -> Tensor:
+    """Take each pixel of f32 [N, 3, S, S] from where `flow` f32 [N, 2, S, S] points; beyond the border it repeats."""
+    size = image.shape[-1]
+    centres = (torch.arange(size, device=image.device, dtype=image.dtype) + 0.5) * (2 / size) - 1
+    x = centres + 2 * flow[:, 0]  # [N, S, S]; grid_sample's coordinates run from -1 to 1
+    y = centres[:, None] + 2 * flow[:, 1]
+    grid = torch.stack([x, y], dim=-1)
+    return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions beside a shortcut, f32 [N, C, H, W] to [N, C', H, W]; FiLM where a condition is given."""
+
+    def __init__(self, inputs: int, outputs: int, condition_size: int | None = None) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(group_count(inputs), inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm2 = nn.GroupNorm(group_count(outputs), outputs)
+        self.film = FiLM(condition_size, outputs) if condition_size else None
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        y = self.norm2(self.conv1(F.silu(self.norm1(x))))
+        if self.film is not None:
+            y = self.film(y, condition)
+        return self.shortcut(x) + self.conv2(F.silu(y))
+
+
+class Editor(nn.Module):
+    """`image` f32 [N, 3, S, S] in 0..1 and `change` f32 [N, K] in about -1..1 to edit fields.
+
+    `change` is half of (wanted - present) on the scale of attributes, so -1 takes a plain attribute away and +1 adds
+    one; a change of zero gives a mask of zero.
+    """
+
+    def __init__(self, config: EditorModelConfig, image_size: int, attribute_count: int) -> None:
+        super().__init__()
+        self.image_size = image_size
+        first, second, third = config.channels
+        condition = config.condition_size
+        self.condition = nn.Sequential(
+            nn.Linear(attribute_count, condition), nn.SiLU(), nn.Linear(condition, condition), nn.SiLU()
+        )
+        self.stem = nn.Conv2d(48, first, 3, padding=1)  # after pixel_unshuffle by 4
+        self.down1 = ResidualBlock(first, first)
+        self.shrink1 = nn.Conv2d(first, second, 3, stride=2, padding=1)
+        self.down2 = nn.ModuleList(ResidualBlock(second, second) for _ in range(2))
+        self.shrink2 = nn.Conv2d(second, third, 3, stride=2, padding=1)
+        self.middle = nn.ModuleList(ResidualBlock(third, third, condition) for _ in range(3))
+        self.grow2 = nn.Conv2d(third, second, 3, padding=1)
+        self.up2 = nn.ModuleList(
+            [ResidualBlock(2 * second, second, condition), ResidualBlock(second, second, condition)]
+        )
+        self.grow1 = nn.Conv2d(second, first, 3, padding=1)
+        self.up1 = nn.ModuleList([ResidualBlock(2 * first, first, condition), ResidualBlock(first, first, condition)])
+        # What is smooth comes from S / 4: a mask, three gains, a flow. What is sharp is drawn at S / 2, seeing the
+        # picture again, and shuffled to S: a residual, and a correction of the mask.
+        self.smooth = nn.Conv2d(first, 6, 3, padding=1)
+        self.detail_features = nn.Conv2d(first, config.detail_channels, 3, padding=1)
+        self.detail_picture = nn.Conv2d(12, config.detail_channels, 3, padding=1)  # after pixel_unshuffle by 2
+        self.detail = nn.Conv2d(config.detail_channels, config.detail_channels, 3, padding=1)
+        self.sharp = nn.Conv2d(config.detail_channels, 16, 3, padding=1)
+        self._start_small()
+
+    @torch.no_grad()
+    def _start_small(self) -> None:
+        """Start with hardly any edit, and with one filter for the four pixels of a shuffle (Aitken et al. 2017)."""
+        for head in (self.smooth, self.sharp):
+            head.weight *= 0.1
+            head.bias.zero_()
+        self.smooth.bias[0] = _MASK_BIAS
+        self.sharp.weight.copy_(self.sharp.weight[::4].repeat_interleave(4, dim=0))
+
+    def forward(self, image: Tensor, change: Tensor) -> EditFields:
+        centred = 2 * image - 1
+        condition = self.condition(change)  # [N, D]
+        fine = self.down1(self.stem(F.pixel_unshuffle(centred, 4)))  # [N, C1, S/4, S/4]
+        middle = self.shrink1(fine)  # [N, C2, S/8, S/8]
+        for block in self.down2:
+            middle = block(middle)
+        x = self.shrink2(middle)  # [N, C3, S/16, S/16]
+        for block in self.middle:
+            x = block(x, condition)
+        x = torch.cat([_double(self.grow2(x)), middle], dim=1)  # [N, 2 C2, S/8, S/8]
+        for block in self.up2:
+            x = block(x, condition)
+        x = torch.cat([_double(self.grow1(x)), fine], dim=1)  # [N, 2 C1, S/4, S/4]
+        for block in self.up1:
+            x = block(x, condition)
+        x = F.silu(x)  # [N, C1, S/4, S/4]
+        # The convolution before the doubling costs a quarter of one after it.
+        y = _double(self.detail_features(x)) + self.detail_picture(F.pixel_unshuffle(centred, 2))
+        y = F.silu(self.detail(F.silu(y)))  # [N, D, S/2, S/2]
+        size = image.shape[-2:]
+        smooth = F.interpolate(self.smooth(x).float(), size=size, mode="bilinear", align_corners=False)  # [N, 6, S, S]
+        sharp = F.pixel_shuffle(self.sharp(y).float(), 2)  # [N, 4, S, S]
+        return _fields(smooth, sharp, change)
+
+
+def _fields(smooth: Tensor, sharp: Tensor, change: Tensor) -> EditFields:
+    present = (change.float().abs().amax(dim=1) / _FULL_CHANGE).clamp(max=1.0)[:, None, None, None]  # [N, 1, 1, 1]
+    mask = torch.sigmoid(smooth[:, :1] + sharp[:, 3:]) * present
+    # tanh of a slice that is not contiguous runs one value at a time on a CPU.
+    gain, flow, residual = (
+        torch.tanh(part.contiguous()) for part in (smooth[:, 1:4], smooth[:, 4:6], sharp[:, :3])
+    )  # [N, 3, S, S], [N, 2, S, S], [N, 3, S, S]
+    return EditFields(mask, gain, residual, MAX_FLOW * mask * flow)
+
+
+def _double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)

@@ -1,0 +1,144 @@
+"""One step's losses: what the editor pays, and what its opponent pays. Pictures are f32 [N, 3, S, S] in -1..1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training import losses
+from training.adversarial import worst_case
+from training.config import EditorConfig, EditorOpponentConfig
+from training.editor import critic as critics
+from training.editor.classifiers import FeatureClassifier, RobustClassifier
+from training.editor.critic import Critic
+from training.editor.features import CHANNELS, Features
+from training.editor.model import EditFields, Editor, apply_fields
+from training.editor.requests import Requests
+from training.editor.views import Views, crop, degrade
+
+
+class Opponent(nn.Module):
+    """Critic and both classifiers, trained along with the editor and never exported. The features are not part of it,
+    since nothing in them is trained."""
+
+    def __init__(self, config: EditorOpponentConfig, label_count: int) -> None:
+        super().__init__()
+        self.critic = Critic(CHANNELS, label_count, config.critic_width)
+        self.classifier = FeatureClassifier(config.crop, label_count, config.classifier_width)
+        self.robust = RobustClassifier(config.robust_channels, config.robust_size, label_count)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures `image`, their `labels` f32 [N, K] in {-1, +1}, `allowed` f32 [N, 1, S, S], 1 where edits may reach,
+    what is asked, and how the opponent looks at them."""
+
+    image: Tensor
+    labels: Tensor
+    allowed: Tensor
+    requests: Requests
+    views: Views
+
+    def part(self, rows: slice) -> Batch:
+        return Batch(*(v.part(rows) if hasattr(v, "part") else v[rows] for v in vars(self).values()))
+
+
+class Seen(NamedTuple):
+    """What the opponent saw of a batch: features of the pictures and of their edits, without gradients."""
+
+    real: list[Tensor]
+    edited: list[Tensor]
+
+
+def edit(editor: Editor, image: Tensor, change: Tensor) -> tuple[Tensor, EditFields]:
+    """The edited pictures, f32 [N, 3, S, S] in -1..1, and their fields."""
+    unit = 0.5 * (image + 1)
+    fields = editor(unit, change)
+    return 2 * apply_fields(unit, fields).clamp(0, 1) - 1, fields
+
+
+def editor_loss(
+    editor: Editor, opponent: Opponent, features: Features, batch: Batch, config: EditorConfig, step: int
+) -> tuple[Tensor, dict[str, Tensor], Seen]:
+    """The editor's loss, its parts for logging, and what the opponent saw. `step` counts from the editor's first."""
+    weights, requests, views = config.loss, batch.requests, batch.views
+    with torch.no_grad():
+        seen = crop(batch.image, views, config.opponent.crop)
+        real = features(seen)
+        before = [
+            opponent.classifier(real),
+            opponent.robust(degrade(seen, views, config.opponent.robust_size)),
+        ]  # 2 x [N, K]
+    edited, fields = edit(editor, batch.image, requests.change)
+    seen = crop(edited, views, config.opponent.crop)
+    found = features(seen)
+    after = [opponent.classifier(found), opponent.robust(degrade(seen, views, config.opponent.robust_size))]
+    wanted = weights.certainty * requests.target
+    change = (edited - batch.image).abs()
+    parts = {
+        "edit": _mean(losses.attribute_loss(logits, wanted, requests.asked) for logits in after),
+        "keep": _mean(kept_loss(now, then, requests.kept.float()) for now, then in zip(after, before, strict=True)),
+        "adversarial": critics.hinge_editor(opponent.critic(found, requests.target)),
+        "change": change.mean(),
+        "outside": (change * (1 - batch.allowed)).mean(),
+        "mask": fields.mask.mean(),
+    }
+    ramp = losses.ramp(step, weights.warmup_steps)
+    total = (
+        weights.edit * parts["edit"]
+        + weights.keep * parts["keep"]
+        + weights.adversarial * parts["adversarial"]
+        + ramp * weights.change * parts["change"]
+        + ramp * weights.outside * parts["outside"]
+        + ramp * weights.mask * parts["mask"]
+    )
+    return total, parts, Seen(real, [x.detach() for x in found])
+
+
+def _mean(values) -> Tensor:
+    return torch.stack(list(values)).mean()
+
+
+def kept_loss(logits: Tensor, before: Tensor, weight: Tensor) -> Tensor:
+    """How far attributes moved: the divergence KL(before || after) of each, in nats, averaged by `weight` f32 [N, K].
+
+    Unlike a cross-entropy it is 0 where nothing changed, and its gradient is the same.
+    """
+    belief = torch.sigmoid(before)
+    divergence = F.binary_cross_entropy_with_logits(
+        logits, belief, reduction="none"
+    ) - F.binary_cross_entropy_with_logits(before, belief, reduction="none")
+    return ((divergence * weight).sum(1) / weight.sum(1).clamp(min=1.0)).mean()
+
+
+def look(features: Features, batch: Batch, config: EditorConfig) -> Seen:
+    """What the classifiers need before there are edits."""
+    with torch.no_grad():
+        return Seen(features(crop(batch.image, batch.views, config.opponent.crop)), [])
+
+
+def opponent_loss(
+    opponent: Opponent, batch: Batch, seen: Seen, frequencies: Tensor, reach: Tensor, config: EditorConfig
+) -> tuple[Tensor, dict[str, Tensor], None]:
+    """The critic's loss, real pictures with their labels against edits with their targets, and both classifiers'.
+
+    Without edits in `seen` the critic does not learn. `frequencies` f32 [K] are the shares of +1 in the data, `reach`
+    f32 [N] shares of the worst cases' radius.
+    """
+    lesson = partial(losses.weighted_attribute_loss, labels=batch.labels, frequencies=frequencies)
+    small = degrade(crop(batch.image, batch.views, config.opponent.crop), batch.views, config.opponent.robust_size)
+    hard, _ = worst_case(opponent.robust, small, lesson, config.opponent.robustness * reach)
+    parts = {
+        "classifier": lesson(opponent.classifier(seen.real)),
+        "robust": lesson(opponent.robust(hard)),
+    }
+    if seen.edited:
+        parts["critic"] = critics.hinge_critic(
+            opponent.critic(seen.real, batch.labels), opponent.critic(seen.edited, batch.requests.target)
+        )
+    return sum(parts.values()), parts, None
