@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +48,7 @@ CALIBRATED = "calibrated.pt"
 def fit(arguments: argparse.Namespace) -> int:
     """Train a preset into a run directory."""
     settings = config.load(arguments.preset, arguments.set)
+    _check_writable(arguments.workdir)
     device = distributed.start()
     if isinstance(settings, config.EditorConfig):
         run = Run(_editor_stage(arguments, settings, device), arguments.workdir, _command(arguments))
@@ -71,6 +74,21 @@ def fit(arguments: argparse.Namespace) -> int:
     if not finished:
         print(f"stopped at step {trainer.step} of {trainer.total_steps}; go on with --resume", file=sys.stderr)
     return 0 if finished else 130
+
+
+def _check_writable(directory: Path) -> None:
+    """Find out now, and not after all pictures were decoded, that nothing can be written. Raises OSError."""
+    made = [path for path in (directory, *directory.parents) if not path.exists()]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as exc:
+        raise OSError(exc.errno, exc.strerror, f"--workdir {directory}") from exc
+    finally:
+        for path in made:  # whoever writes first makes them again
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 def _fit(run: Run, arguments: argparse.Namespace) -> int:
@@ -402,6 +420,10 @@ def main(words: list[str] | None = None) -> int:
         return arguments.run_command(arguments)
     except _MISTAKES as exc:
         print(f"error: {exc}", file=sys.stderr)
+        return 2
+    except OSError as exc:
+        place = f"{exc.filename}: " if exc.filename else ""
+        print(f"error: {place}{exc.strerror or exc}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -61,6 +61,17 @@ class DataConfig(_Section):
             raise ValueError("must be a square with a positive side")
         return box
 
+    @model_validator(mode="after")
+    def _crop_is_in_the_picture(self) -> DataConfig:
+        left, top, right, bottom = self.crop_box
+        width, height = self.aligned_size
+        if left < 0 or top < 0 or right > width or bottom > height:
+            raise ValueError(
+                f"data.crop_box = {list(self.crop_box)}: must lie in the aligned picture, whose data.aligned_size is "
+                f"{width} x {height}"
+            )
+        return self
+
     @property
     def labels(self) -> list[str]:
         """All attributes that are read."""
@@ -321,7 +332,8 @@ def _apply(values: dict, override: str) -> None:
 
 def _explain(error: dict, schema: type[BaseModel]) -> str:
     location = ".".join(str(part) for part in error["loc"])
-    if not location:  # a rule between several keys; its message names them
+    between_keys = error["type"] == "value_error" and isinstance(error["input"], dict)
+    if not location or between_keys:  # the message names them
         return error["msg"]
     if error["type"] != "extra_forbidden":
         return f"{location} = {error['input']!r}: {error['msg']}"
