@@ -24,7 +24,7 @@ from training import config, dataset, distributed, shards
 from training.dataset import Faces
 from training.shards import ShardedFaces
 from training.source import CachedFaces, Source
-from training.trainer import Trainer
+from training.vae.trainer import VAETrainer
 
 WARM_UP = 2
 
@@ -72,7 +72,7 @@ def measure_here(arguments: argparse.Namespace) -> None:
     source = source_of(arguments.source, settings, arguments.data, arguments.work)
     first = source.read(np.arange(8))
     held_out = Faces(dataset.without_margin(first.pixels, settings.data.image_size), first.labels)
-    trainer = Trainer(settings, source, held_out, arguments.work, device)
+    trainer = VAETrainer(settings, source, held_out, arguments.work, device)
     for _ in range(WARM_UP):
         trainer.train_step()
     distributed.barrier()

@@ -33,14 +33,14 @@ from training.dataset import Faces
 from training.editor import trainer as editor_trainer
 from training.editor.features import Features
 from training.editor.source import CachedEditorFaces
-from training.editor.trainer import EditorStage
+from training.editor.trainer import EditorTrainer
 from training.graphs import BundleGraphs, TorchGraphs
 from training.person_masks import load_masks
 from training.precision import autocast
-from training.run import LAST, Run
 from training.shards import ShardedFaces
 from training.source import CachedFaces, Source
-from training.trainer import VALIDATION_PICTURES, Trainer
+from training.trainer import LAST, DivergedError
+from training.vae.trainer import VALIDATION_PICTURES, VAETrainer
 
 CALIBRATED = "calibrated.pt"
 
@@ -48,19 +48,11 @@ CALIBRATED = "calibrated.pt"
 def fit(arguments: argparse.Namespace) -> int:
     """Train a preset into a run directory."""
     settings = config.load(arguments.preset, arguments.set)
-    _check_writable(arguments.workdir)
     device = distributed.start()
-    if isinstance(settings, config.EditorConfig):
-        run = Run(_editor_stage(arguments, settings, device), arguments.workdir, _command(arguments))
-        return _fit(run, arguments)
-    trainer = Trainer(
-        settings,
-        _source(arguments, settings),
-        _held_out(arguments, settings),
-        arguments.workdir,
-        device,
-        command=_command(arguments),
-    )
+    if distributed.rank() == 0:
+        _check_writable(arguments.workdir)
+    make = _editor_trainer if isinstance(settings, config.EditorConfig) else _vae_trainer
+    trainer = make(arguments, settings, device)
     last = arguments.workdir / LAST
     if arguments.resume:
         if last.exists():
@@ -91,35 +83,27 @@ def _check_writable(directory: Path) -> None:
                 path.rmdir()
 
 
-def _fit(run: Run, arguments: argparse.Namespace) -> int:
-    last = arguments.workdir / LAST
-    if arguments.resume:
-        if last.exists():
-            run.resume(last)
-        else:
-            print(f"nothing to resume in {arguments.workdir}; starting at step 0", file=sys.stderr)
-    elif last.exists():
-        raise checkpoint.CheckpointError(f"{last}: exists; pass --resume to go on, or choose another --workdir")
-    finished = run.fit()
-    distributed.stop()
-    if not finished:
-        stage = run.stage
-        print(f"stopped at step {stage.step} of {stage.total_steps}; go on with --resume", file=sys.stderr)
-    return 0 if finished else 130
+def _vae_trainer(arguments: argparse.Namespace, settings: config.Config, device: torch.device) -> VAETrainer:
+    source, held_out = _source(arguments, settings), _held_out(arguments, settings)
+    return VAETrainer(settings, source, held_out, arguments.workdir, device, _command(arguments))
 
 
-def _editor_stage(arguments: argparse.Namespace, settings: config.EditorConfig, device: torch.device) -> EditorStage:
+def _editor_trainer(
+    arguments: argparse.Namespace, settings: config.EditorConfig, device: torch.device
+) -> EditorTrainer:
     features = Features.load()
 
     def faces(partition: dataset.Partition) -> CachedEditorFaces:
         margin = settings.data.margin
         index, pixels = _faces(arguments, settings, partition, margin)
-        return CachedEditorFaces(index, pixels, load_masks(index, settings.data, arguments.cache, margin))
+        pictures = _pictures(arguments, settings, partition)  # of shards, what reads them
+        return CachedEditorFaces(index, pixels, load_masks(pictures, settings.data, arguments.cache, margin))
 
     source = distributed.first_alone(lambda: faces("train"))
     held_out = distributed.first_alone(lambda: faces("validation"))
     seen = held_out.read(np.arange(min(len(held_out), editor_trainer.VALIDATION_PICTURES)))
-    return EditorStage(settings, source, seen.centre(settings.data.image_size), features, device)
+    seen = seen.centre(settings.data.image_size)
+    return EditorTrainer(settings, source, seen, features, arguments.workdir, device, _command(arguments))
 
 
 def _command(arguments: argparse.Namespace) -> str:
@@ -407,6 +391,7 @@ _MISTAKES = (
     cache.CacheError,
     checkpoint.CheckpointError,
     config.ConfigError,
+    DivergedError,
     dataset.DatasetError,
     networks.NetworkError,
     tflite.TfliteError,

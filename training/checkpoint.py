@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from training.config import Config, ConfigError, parse
+from training.config import Config, ConfigError, EditorConfig, parse
 from training.model import ConditionalVAE
 
 FORMAT = 1
@@ -54,7 +54,7 @@ def load(path: Path) -> dict[str, Any]:
     return state
 
 
-def config_of(state: dict[str, Any], path: Path) -> Config:
+def config_of(state: dict[str, Any], path: Path) -> Config | EditorConfig:
     """The configuration that the checkpoint carries. Raises CheckpointError."""
     try:
         return parse(state["config"])
@@ -66,6 +66,8 @@ def load_model(path: Path) -> tuple[ConditionalVAE, Config, dict[str, Any]]:
     """The averaged (EMA) model of a checkpoint in evaluation mode, its configuration, and the whole state."""
     state = load(path)
     config = config_of(state, path)
+    if not isinstance(config, Config):
+        raise CheckpointError(f"{path}: is a checkpoint of the stage {config.stage!r}, expected 'vae'")
     model = ConditionalVAE(config.model, config.data.image_size, len(config.data.attributes))
     model.load_state_dict(state["ema"])
     return model.eval().to(memory_format=torch.channels_last), config, state

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from training import erasure, objective
+from training.adversarial import worst_case
 from training.attributes import exclusion_matrix
 from training.augmentation import Looks
 from training.config import Config

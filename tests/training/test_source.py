@@ -5,7 +5,7 @@ import pytest
 
 from training import distributed
 from training.dataset import DatasetError, FaceIndex, Faces
-from training.source import CachedFaces, BatchLoader
+from training.source import BatchLoader, CachedFaces
 
 
 def cached(count=20):

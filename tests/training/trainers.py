@@ -10,13 +10,13 @@ from training import config, dataset, distributed, shards
 from training.dataset import Faces
 from training.shards import ShardedFaces
 from training.source import CachedFaces
-from training.trainer import Trainer
+from training.vae.trainer import VAETrainer
 
 OVERRIDES = ["train.epochs=3", "train.batch_size=8", "train.validate_every=1", "train.precision=fp32"]
 TINY = "tests/training/tiny.toml"
 
 
-def make_trainer(data: Path, cache: Path, directory: Path, *overrides: str) -> Trainer:
+def make_trainer(data: Path, cache: Path, directory: Path, *overrides: str) -> VAETrainer:
     settings = config.load(TINY, [*OVERRIDES, *overrides])
 
     def cached(partition: str, margin: int) -> tuple[dataset.FaceIndex, object]:
@@ -30,4 +30,4 @@ def make_trainer(data: Path, cache: Path, directory: Path, *overrides: str) -> T
         source = CachedFaces(*distributed.first_alone(lambda: cached("train", settings.data.margin)))
         index, pixels = distributed.first_alone(lambda: cached("validation", 0))
         held_out = Faces(pixels, index.labels)
-    return Trainer(settings, source, held_out, Path(directory), torch.device("cpu"))
+    return VAETrainer(settings, source, held_out, Path(directory), torch.device("cpu"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,21 +20,28 @@ from training.editor.source import EditorFaces
 from training.editor.views import Views
 from training.pixels import to_model, to_pixels
 from training.source import Source
-from training.stage import Stage, cosine, set_learning_rate
+from training.trainer import Trainer, cosine, set_learning_rate
 
 VALIDATION_PICTURES = 256
 SHEET_PICTURES = 10
 
 
-class EditorStage(Stage):
+class EditorTrainer(Trainer):
     """`source` has the training pictures with a margin and person masks, `held_out` others."""
 
     config: EditorConfig
 
     def __init__(
-        self, config: EditorConfig, source: Source, held_out: EditorFaces, features: Features, device: torch.device
+        self,
+        config: EditorConfig,
+        source: Source,
+        held_out: EditorFaces,
+        features: Features,
+        directory: Path,
+        device: torch.device,
+        command: str = "",
     ) -> None:
-        super().__init__(config, source, device)
+        super().__init__(config, source, directory, device, command)
         self.held_out = held_out
         self.frequencies = torch.from_numpy(source.frequencies())
         self.rules = requests.Rules.of(config.data.attributes, config.data.kept)
@@ -46,8 +54,8 @@ class EditorStage(Stage):
         self.average.load_state_dict(self.editor.state_dict())
         self.opponent = Opponent(config.opponent, len(config.data.labels)).to(**place)
         self.features = features.to(**place)
-        self.editor_optimiser = self.optimiser(self.editor, config.train.learning_rate)
-        self.opponent_optimiser = self.optimiser(self.opponent, config.train.opponent_learning_rate)
+        self.editor_optimiser = self.make_optimiser(self.editor, config.train.learning_rate)
+        self.opponent_optimiser = self.make_optimiser(self.opponent, config.train.opponent_learning_rate)
 
     @property
     def total_steps(self) -> int:

@@ -1,0 +1,1 @@
+"""The conditional beta-VAE as a stage of training."""
