@@ -85,6 +85,10 @@ class ModelConfig(_Section):
     )
     encoder_channels: list[int] = Field(default=[32, 64, 128, 256], min_length=2)
     decoder_channels: list[int] = Field(default=[256, 160, 96, 32], min_length=2)
+    output: Literal["bilinear", "shuffle"] = Field(
+        default="bilinear",
+        description="how the last doubling is made: interpolated features, or shuffled pixels on interpolated colours",
+    )
     condition_size: int = Field(default=128, ge=1, description="width of the vector that FiLM layers read")
 
 
@@ -112,6 +116,11 @@ class LossConfig(_Section):
     plainness_margin: float = Field(default=2.0, ge=0, description="logits by which edits outdo the average real face")
     edit_warmup_steps: int = Field(default=1000, ge=0, description="steps over which the edit terms ramp up")
 
+    @property
+    def edits(self) -> bool:
+        """Whether the decoder learns to edit; without, there is neither a second decode nor an opponent."""
+        return any((self.edit, self.keep, self.change, self.adversarial))
+
 
 class TrainConfig(_Section):
     seed: int = Field(default=1, ge=0, lt=2**31)
@@ -124,6 +133,10 @@ class TrainConfig(_Section):
     opponent_learning_rate: float = Field(default=4e-4, gt=0)
     final_learning_rate: float = Field(default=0.02, ge=0, le=1, description="fraction left at the end (cosine)")
     warmup_steps: int = Field(default=300, ge=0)
+    beta1: float = Field(default=0.5, ge=0, lt=1, description="Adam's, for the model; the opponent's is 0.5")
+    labelled_share: float = Field(
+        default=0.0, ge=0, le=1, description="of each batch that is encoded with its labels instead of estimates"
+    )
     weight_decay: float = Field(default=1e-4, ge=0)
     gradient_clip: float = Field(default=1.0, gt=0)
     erasure_ridge: float = Field(

@@ -114,9 +114,9 @@ class Trainer(ABC):
     def autocast(self) -> torch.autocast:
         return autocast(self.device, self.config.train.precision)
 
-    def make_optimiser(self, module: nn.Module, rate: float) -> torch.optim.AdamW:
+    def make_optimiser(self, module: nn.Module, rate: float, beta1: float = 0.5) -> torch.optim.AdamW:
         return torch.optim.AdamW(
-            module.parameters(), lr=rate, betas=(0.5, 0.99), weight_decay=self.config.train.weight_decay
+            module.parameters(), lr=rate, betas=(beta1, 0.99), weight_decay=self.config.train.weight_decay
         )
 
     def passes(self) -> list[slice]:
