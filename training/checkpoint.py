@@ -59,26 +59,5 @@ def load_model(path: Path) -> tuple[ConditionalVAE, Config, dict[str, Any]]:
     if not isinstance(config, Config):
         raise CheckpointError(f"{path}: is a checkpoint of the stage {config.stage!r}, expected 'vae'")
     model = ConditionalVAE(config.model, config.data.image_size, len(config.data.attributes))
-    model.load_state_dict(current_names(state["ema"]))
+    model.load_state_dict(state["ema"])
     return model.eval().to(memory_format=torch.channels_last), config, state
-
-
-_OLD_NAMES = {
-    f"decoder.{old}.": f"decoder.output.{new}."
-    for old, new in (
-        ("waist", "waist"),
-        ("detail", "detail"),
-        ("output", "colours"),
-    )
-}
-
-
-def current_names(weights: dict[str, Any]) -> dict[str, Any]:
-    """Weights of the model by the names they have now, also those of checkpoints from before the outputs were split."""
-    if any(name.startswith("decoder.output.colours.") or name.startswith("decoder.output.sharp.") for name in weights):
-        return weights
-    renamed = {}
-    for name, value in weights.items():
-        old = next((prefix for prefix in _OLD_NAMES if name.startswith(prefix)), None)
-        renamed[name.replace(old, _OLD_NAMES[old], 1) if old else name] = value
-    return renamed

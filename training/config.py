@@ -188,16 +188,30 @@ class EditorOpponentConfig(_Section):
     crop: int = Field(
         default=112, ge=32, multiple_of=16, description="side of the random part of a picture that is looked at"
     )
+    regions: list[tuple[int, int, int, int]] = Field(
+        default=[],
+        description="boxes of the frame (left, top, right, bottom) that critics of their own see at twice the size",
+    )
     robust_size: int = Field(default=64, ge=16, description="side of what the robust classifier looks at")
     robust_channels: list[int] = Field(default=[32, 64, 128, 256], min_length=2)
     robustness: float = Field(default=0.5, ge=0, description="L2 radius of the worst cases it learns from")
     head_start_steps: int = Field(default=600, ge=0, description="steps in which the classifiers learn alone")
+
+    @field_validator("regions")
+    @classmethod
+    def _regions_suit_the_features(cls, regions: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int, int]]:
+        for left, top, right, bottom in regions:
+            width, height = right - left, bottom - top
+            if left < 0 or top < 0 or width < 16 or height < 16 or width % 8 or height % 8:
+                raise ValueError(f"{(left, top, right, bottom)}: sides must be multiples of 8, at least 16, from 0")
+        return regions
 
 
 class EditorLossConfig(_Section):
     edit: float = Field(default=3.0, ge=0, description="edited attributes, as both classifiers see them")
     keep: float = Field(default=4.0, ge=0, description="attributes that the edit should leave alone")
     adversarial: float = Field(default=1.0, ge=0, description="edits that look real to the critic")
+    region: float = Field(default=0.5, ge=0, description="what the critic of each region weighs beside it")
     change: float = Field(default=1.0, ge=0, description="mean absolute change")
     outside: float = Field(default=8.0, ge=0, description="mean absolute change where no edit should reach")
     mask: float = Field(default=0.1, ge=0, description="mean of the mask")
@@ -244,6 +258,9 @@ class EditorConfig(_Section):
             raise ValueError(
                 f"opponent.crop = {self.opponent.crop}: must be at most data.image_size = {self.data.image_size}"
             )
+        for region in self.opponent.regions:
+            if max(region) > self.data.image_size:
+                raise ValueError(f"opponent.regions: {region} leaves the frame of {self.data.image_size} pixels")
         return self
 
 

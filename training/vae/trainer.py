@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from service import images
 from training import attributes as attribute_rules
-from training import checkpoint, distributed, erasure, losses, objective
+from training import distributed, erasure, losses, objective
 from training.augmentation import reframe
 from training.config import Config
 from training.dataset import Faces, without_margin
@@ -263,11 +263,11 @@ class VAETrainer(Trainer):
 
     # -- checkpoints --------------------------------------------------------------------------------------------
 
+    def trained(self) -> dict[str, nn.Module]:
+        return {"model": self.model, "ema": self.ema, "opponent": self.opponent}
+
     def state(self) -> dict[str, Any]:
         return {
-            "model": self.model.state_dict(),
-            "ema": self.ema.state_dict(),
-            "opponent": self.opponent.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "opponent_optimiser": self.opponent_optimiser.state_dict(),
             "difficulty": self.difficulty.disbelief.values,
@@ -275,9 +275,6 @@ class VAETrainer(Trainer):
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(checkpoint.current_names(state["model"]))
-        self.ema.load_state_dict(checkpoint.current_names(state["ema"]))
-        self.opponent.load_state_dict(state["opponent"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.opponent_optimiser.load_state_dict(state["opponent_optimiser"])
         self.difficulty.disbelief.values = state["difficulty"]

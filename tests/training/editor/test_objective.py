@@ -7,7 +7,7 @@ from training.editor.model import Editor
 from training.editor.views import Views, crop, degrade
 
 LABELS = [*NAMES, *KEPT]
-CONFIG = config()
+CONFIG = config(opponent={"regions": [[0, 8, 32, 24]]})
 
 
 @pytest.fixture(scope="module")
@@ -39,33 +39,33 @@ def silent(module):
 def test_everything_that_is_trained_receives_a_gradient(frozen):
     editor, opponent = make()
     with torch.no_grad():  # inside both margins the hinge's pull on the last biases would cancel exactly
-        for head in opponent.critic.heads:
+        for head in [*opponent.critic.heads, *opponent.region_critics[0].heads]:
             head.patches.bias.fill_(2.0)
     batch = make_batch()
     opponent.requires_grad_(False)
     total, parts, seen = objective.editor_loss(editor, opponent, frozen, batch, CONFIG, step=10**6)
     total.backward()
-    assert set(parts) == {"edit", "keep", "adversarial", "change", "outside", "mask"}
+    assert set(parts) == {"edit", "keep", "adversarial", "adversarial_0", "change", "outside", "mask"}
     assert silent(editor) == []
     opponent.requires_grad_(True)
     reach = torch.linspace(0, 1, 8)
     frequencies = torch.full((len(LABELS),), 0.5)
     total, parts, _ = objective.opponent_loss(opponent, batch, seen, frequencies, reach, CONFIG)
     total.backward()
-    assert set(parts) == {"classifier", "robust", "critic"}
+    assert set(parts) == {"classifier", "robust", "critic", "critic_0"}
     assert silent(opponent) == []
 
 
 def test_without_edits_the_critic_does_not_learn(frozen):
     _, opponent = make()
     batch = make_batch()
-    seen = objective.look(frozen, batch, CONFIG)
+    seen = objective.look_at_pictures(frozen, batch, CONFIG)
     frequencies = torch.full((len(LABELS),), 0.5)
     total, parts, _ = objective.opponent_loss(opponent, batch, seen, frequencies, torch.ones(8), CONFIG)
     total.backward()
     assert "critic" not in parts
     assert silent(opponent.classifier) == silent(opponent.robust) == []
-    assert all(p.grad is None for p in opponent.critic.parameters())
+    assert all(p.grad is None for p in [*opponent.critic.parameters(), *opponent.region_critics.parameters()])
 
 
 def test_an_edit_that_changes_nothing_keeps_everything_and_reaches_nowhere(frozen):
