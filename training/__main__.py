@@ -61,6 +61,9 @@ def fit(arguments: argparse.Namespace) -> int:
             print(f"nothing to resume in {arguments.workdir}; starting at step 0", file=sys.stderr)
     elif last.exists():
         raise checkpoint.CheckpointError(f"{last}: exists; pass --resume to go on, or choose another --workdir")
+    if arguments.init and trainer.step == 0:
+        missing = trainer.warm_start(arguments.init)
+        print(f"{len(missing)} tensors have no counterpart in {arguments.init}: {', '.join(missing)}", file=sys.stderr)
     finished = trainer.fit()
     distributed.stop()
     if not finished:
@@ -344,6 +347,7 @@ def parser() -> argparse.ArgumentParser:
     add_preset(command)
     command.add_argument("--workdir", type=Path, required=True, help="directory for checkpoints, scalars and samples")
     command.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    command.add_argument("--init", type=Path, help="begin with the weights of this checkpoint of the same stage")
 
     command = add("judge", train_judge)
     add_preset(command)
