@@ -1,3 +1,4 @@
+import errno
 import os
 import resource
 
@@ -21,10 +22,22 @@ def small_files():
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, small_files):
     path = tmp_path / "last.pt"
     checkpoint.save(path, {"step": 1})
-    with pytest.raises(checkpoint.CheckpointError, match=r"last\.pt: cannot be written: File too large"):
+    with pytest.raises(OSError, match=r"File too large: '.*last\.pt'"):
         checkpoint.save(path, {"step": 2, "weights": torch.zeros(100_000)})
     assert os.listdir(tmp_path) == ["last.pt"]
     assert checkpoint.load(path)["step"] == 1
+
+
+def test_a_full_disk_while_training_is_one_line(tmp_path, capsys, monkeypatch):
+    data = painter.write_dataset(tmp_path / "data", train=32, validation=2)
+
+    def full(path, _state):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    words = ["fit", "--preset", "tests/training/tiny.toml", "--data", str(data), "--cache", str(tmp_path / "cache")]
+    assert main([*words, "--workdir", str(tmp_path / "run")]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {tmp_path}/run/last.pt: No space left on device"
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
@@ -37,7 +50,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
 def test_other_failures_are_not_taken_for_the_disks(tmp_path):
     with pytest.raises(Exception, match="pickle") as failure:
         checkpoint.save(tmp_path / "last.pt", {"step": lambda: None})
-    assert not isinstance(failure.value, checkpoint.CheckpointError)
+    assert not isinstance(failure.value, OSError)
     assert os.listdir(tmp_path) == []
 
 
