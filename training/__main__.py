@@ -200,14 +200,19 @@ def calibrate(arguments: argparse.Namespace) -> int:
     """Fit the conditional prior, the gains and the sampling prior of a trained checkpoint."""
     path = arguments.workdir / arguments.checkpoint
     model, settings, state = checkpoint.load_model(path)
-    classifier = _judge_of(arguments.classifier, settings.data.attributes)[0]
+    names, classifier = settings.data.attributes, None
+    if settings.loss.edits:
+        if arguments.classifier is None:
+            raise config.ConfigError("--classifier: is needed to choose the gains of a model that learned to edit")
+        classifier = _judge_of(arguments.classifier, names)[0]
     index, pixels = _faces(arguments, settings, "train", settings.data.margin)
     faces = Faces(dataset.without_margin(pixels, settings.data.image_size), index.labels)
-    names = settings.data.attributes
-    sample = _balanced(faces, arguments.pictures)
     calibration.erase(model, faces.pixels, arguments.ridge)
-    with autocast(torch.device("cpu")):
-        gains = calibration.calibrate(model, classifier, names, sample, arguments.budget, arguments.gains)
+    gains = dict.fromkeys(names, 1.0)
+    if classifier:
+        sample = _balanced(faces, arguments.pictures)
+        with autocast(torch.device("cpu")):
+            gains = calibration.calibrate(model, classifier, names, sample, arguments.budget, arguments.gains)
     mean, log_variance, shown = TorchGraphs(model).posterior(faces.pixels)
     fitted = prior.fit_prior(mean, log_variance, shown, faces.labels.astype(np.float64))
     state["ema"] = model.state_dict()
@@ -359,7 +364,7 @@ def parser() -> argparse.ArgumentParser:
     command = add("calibrate", calibrate)
     command.add_argument("--workdir", type=Path, required=True)
     command.add_argument("--checkpoint", default=LAST)
-    command.add_argument("--classifier", type=Path, required=True, help="a judge, but not the one that evaluates")
+    command.add_argument("--classifier", type=Path, help="a judge, not the one that evaluates; for models that edit")
     command.add_argument(
         "--budget", type=float, default=0.03, help="extra error on other attributes that an edit may cost on average"
     )
