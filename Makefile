@@ -65,7 +65,8 @@ containers:
 compose:
 	$(PYTHON) deploy/prove_compose.py $(OPTIONS)
 
-# From pictures to an evaluated bundle: DATA is a directory in CelebA's layout. Takes hours on a CPU; a stopped run goes on.
+# From pictures to an evaluated bundle: DATA is a directory in CelebA's layout, its lists as text or as Kaggle's .csv. Takes hours on a CPU; a
+# stopped run goes on.
 train: $(DEV_READY)
 	$(BIN)/python -m training fit --preset $(PRESET) --data $(DATA) --workdir $(RUN) --resume
 	test -f $(RUN)/classifier.pt || $(BIN)/python -m training judge --preset $(PRESET) --data $(DATA) --seed 9001 --out $(RUN)/classifier.pt

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +49,8 @@ def fit(arguments: argparse.Namespace) -> int:
     """Train a preset into a run directory."""
     settings = config.load(arguments.preset, arguments.set)
     device = distributed.start()
+    if distributed.rank() == 0:
+        _check_writable(arguments.workdir)
     make = _editor_trainer if isinstance(settings, config.EditorConfig) else _vae_trainer
     trainer = make(arguments, settings, device)
     last = arguments.workdir / LAST
@@ -57,11 +61,29 @@ def fit(arguments: argparse.Namespace) -> int:
             print(f"nothing to resume in {arguments.workdir}; starting at step 0", file=sys.stderr)
     elif last.exists():
         raise checkpoint.CheckpointError(f"{last}: exists; pass --resume to go on, or choose another --workdir")
+    if arguments.init and trainer.step == 0:
+        missing = trainer.warm_start(arguments.init)
+        print(f"{len(missing)} tensors have no counterpart in {arguments.init}: {', '.join(missing)}", file=sys.stderr)
     finished = trainer.fit()
     distributed.stop()
     if not finished:
         print(f"stopped at step {trainer.step} of {trainer.total_steps}; go on with --resume", file=sys.stderr)
     return 0 if finished else 130
+
+
+def _check_writable(directory: Path) -> None:
+    """Find out now, and not after all pictures were decoded, that nothing can be written. Raises OSError."""
+    made = [path for path in (directory, *directory.parents) if not path.exists()]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as exc:
+        raise OSError(exc.errno, exc.strerror, f"--workdir {directory}") from exc
+    finally:
+        for path in made:  # whoever writes first makes them again
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 def _vae_trainer(arguments: argparse.Namespace, settings: config.Config, device: torch.device) -> VAETrainer:
@@ -77,7 +99,8 @@ def _editor_trainer(
     def faces(partition: dataset.Partition) -> CachedEditorFaces:
         margin = settings.data.margin
         index, pixels = _faces(arguments, settings, partition, margin)
-        return CachedEditorFaces(index, pixels, load_masks(index, settings.data, arguments.cache, margin))
+        pictures = _pictures(arguments, settings, partition)  # of shards, what reads them
+        return CachedEditorFaces(index, pixels, load_masks(pictures, settings.data, arguments.cache, margin))
 
     source = distributed.first_alone(lambda: faces("train"))
     held_out = distributed.first_alone(lambda: faces("validation"))
@@ -177,14 +200,19 @@ def calibrate(arguments: argparse.Namespace) -> int:
     """Fit the conditional prior, the gains and the sampling prior of a trained checkpoint."""
     path = arguments.workdir / arguments.checkpoint
     model, settings, state = checkpoint.load_model(path)
-    classifier = _judge_of(arguments.classifier, settings.data.attributes)[0]
+    names, classifier = settings.data.attributes, None
+    if settings.loss.edits:
+        if arguments.classifier is None:
+            raise config.ConfigError("--classifier: is needed to choose the gains of a model that learned to edit")
+        classifier = _judge_of(arguments.classifier, names)[0]
     index, pixels = _faces(arguments, settings, "train", settings.data.margin)
     faces = Faces(dataset.without_margin(pixels, settings.data.image_size), index.labels)
-    names = settings.data.attributes
-    sample = _balanced(faces, arguments.pictures)
     calibration.erase(model, faces.pixels, arguments.ridge)
-    with autocast(torch.device("cpu")):
-        gains = calibration.calibrate(model, classifier, names, sample, arguments.budget, arguments.gains)
+    gains = dict.fromkeys(names, 1.0)
+    if classifier:
+        sample = _balanced(faces, arguments.pictures)
+        with autocast(torch.device("cpu")):
+            gains = calibration.calibrate(model, classifier, names, sample, arguments.budget, arguments.gains)
     mean, log_variance, shown = TorchGraphs(model).posterior(faces.pixels)
     fitted = prior.fit_prior(mean, log_variance, shown, faces.labels.astype(np.float64))
     state["ema"] = model.state_dict()
@@ -322,6 +350,7 @@ def parser() -> argparse.ArgumentParser:
     add_preset(command)
     command.add_argument("--workdir", type=Path, required=True, help="directory for checkpoints, scalars and samples")
     command.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    command.add_argument("--init", type=Path, help="begin with the weights of this checkpoint of the same stage")
 
     command = add("judge", train_judge)
     add_preset(command)
@@ -333,7 +362,7 @@ def parser() -> argparse.ArgumentParser:
     command = add("calibrate", calibrate)
     command.add_argument("--workdir", type=Path, required=True)
     command.add_argument("--checkpoint", default=LAST)
-    command.add_argument("--classifier", type=Path, required=True, help="a judge, but not the one that evaluates")
+    command.add_argument("--classifier", type=Path, help="a judge, not the one that evaluates; for models that edit")
     command.add_argument(
         "--budget", type=float, default=0.03, help="extra error on other attributes that an edit may cost on average"
     )
@@ -383,6 +412,10 @@ def main(words: list[str] | None = None) -> int:
         return arguments.run_command(arguments)
     except _MISTAKES as exc:
         print(f"error: {exc}", file=sys.stderr)
+        return 2
+    except OSError as exc:
+        place = f"{exc.filename}: " if exc.filename else ""
+        print(f"error: {place}{exc.strerror or exc}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -20,7 +20,12 @@ class CheckpointError(ValueError):
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` so that `path` always holds a whole checkpoint, the old one or the new one."""
+    """Write `state` so that `path` always holds a whole checkpoint, the old one or the new one.
+
+    Raises OSError that names `path` where it cannot be written, as on a full disk. One process at a time may write it.
+    """
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed in the middle
+        leftover.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -28,6 +33,11 @@ def save(path: Path, state: dict[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except (OSError, RuntimeError) as exc:
+        cause = exc if isinstance(exc, OSError) else exc.__context__  # torch's writer hides what the disk said
+        if not isinstance(cause, OSError) or cause.errno is None:
+            raise
+        raise OSError(cause.errno, cause.strerror, str(path)) from exc
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -61,6 +61,17 @@ class DataConfig(_Section):
             raise ValueError("must be a square with a positive side")
         return box
 
+    @model_validator(mode="after")
+    def _crop_is_in_the_picture(self) -> DataConfig:
+        left, top, right, bottom = self.crop_box
+        width, height = self.aligned_size
+        if left < 0 or top < 0 or right > width or bottom > height:
+            raise ValueError(
+                f"data.crop_box = {list(self.crop_box)}: must lie in the aligned picture, whose data.aligned_size is "
+                f"{width} x {height}"
+            )
+        return self
+
     @property
     def labels(self) -> list[str]:
         """All attributes that are read."""
@@ -85,6 +96,10 @@ class ModelConfig(_Section):
     )
     encoder_channels: list[int] = Field(default=[32, 64, 128, 256], min_length=2)
     decoder_channels: list[int] = Field(default=[256, 160, 96, 32], min_length=2)
+    output: Literal["bilinear", "shuffle"] = Field(
+        default="bilinear",
+        description="how the last doubling is made: interpolated features, or shuffled pixels on interpolated colours",
+    )
     condition_size: int = Field(default=128, ge=1, description="width of the vector that FiLM layers read")
 
 
@@ -112,6 +127,11 @@ class LossConfig(_Section):
     plainness_margin: float = Field(default=2.0, ge=0, description="logits by which edits outdo the average real face")
     edit_warmup_steps: int = Field(default=1000, ge=0, description="steps over which the edit terms ramp up")
 
+    @property
+    def edits(self) -> bool:
+        """Whether the decoder learns to edit; without, there is neither a second decode nor an opponent."""
+        return any((self.edit, self.keep, self.change, self.adversarial))
+
 
 class TrainConfig(_Section):
     seed: int = Field(default=1, ge=0, lt=2**31)
@@ -124,6 +144,10 @@ class TrainConfig(_Section):
     opponent_learning_rate: float = Field(default=4e-4, gt=0)
     final_learning_rate: float = Field(default=0.02, ge=0, le=1, description="fraction left at the end (cosine)")
     warmup_steps: int = Field(default=300, ge=0)
+    beta1: float = Field(default=0.5, ge=0, lt=1, description="Adam's, for the model; the opponent's is 0.5")
+    labelled_share: float = Field(
+        default=0.0, ge=0, le=1, description="of each batch that is encoded with its labels instead of estimates"
+    )
     weight_decay: float = Field(default=1e-4, ge=0)
     gradient_clip: float = Field(default=1.0, gt=0)
     erasure_ridge: float = Field(
@@ -175,16 +199,30 @@ class EditorOpponentConfig(_Section):
     crop: int = Field(
         default=112, ge=32, multiple_of=16, description="side of the random part of a picture that is looked at"
     )
+    regions: list[tuple[int, int, int, int]] = Field(
+        default=[],
+        description="boxes of the frame (left, top, right, bottom) that critics of their own see at twice the size",
+    )
     robust_size: int = Field(default=64, ge=16, description="side of what the robust classifier looks at")
     robust_channels: list[int] = Field(default=[32, 64, 128, 256], min_length=2)
     robustness: float = Field(default=0.5, ge=0, description="L2 radius of the worst cases it learns from")
     head_start_steps: int = Field(default=600, ge=0, description="steps in which the classifiers learn alone")
+
+    @field_validator("regions")
+    @classmethod
+    def _regions_suit_the_features(cls, regions: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int, int]]:
+        for left, top, right, bottom in regions:
+            width, height = right - left, bottom - top
+            if left < 0 or top < 0 or width < 16 or height < 16 or width % 8 or height % 8:
+                raise ValueError(f"{(left, top, right, bottom)}: sides must be multiples of 8, at least 16, from 0")
+        return regions
 
 
 class EditorLossConfig(_Section):
     edit: float = Field(default=3.0, ge=0, description="edited attributes, as both classifiers see them")
     keep: float = Field(default=4.0, ge=0, description="attributes that the edit should leave alone")
     adversarial: float = Field(default=1.0, ge=0, description="edits that look real to the critic")
+    region: float = Field(default=0.5, ge=0, description="what the critic of each region weighs beside it")
     change: float = Field(default=1.0, ge=0, description="mean absolute change")
     outside: float = Field(default=8.0, ge=0, description="mean absolute change where no edit should reach")
     mask: float = Field(default=0.1, ge=0, description="mean of the mask")
@@ -231,6 +269,9 @@ class EditorConfig(_Section):
             raise ValueError(
                 f"opponent.crop = {self.opponent.crop}: must be at most data.image_size = {self.data.image_size}"
             )
+        for region in self.opponent.regions:
+            if max(region) > self.data.image_size:
+                raise ValueError(f"opponent.regions: {region} leaves the frame of {self.data.image_size} pixels")
         return self
 
 
@@ -321,7 +362,8 @@ def _apply(values: dict, override: str) -> None:
 
 def _explain(error: dict, schema: type[BaseModel]) -> str:
     location = ".".join(str(part) for part in error["loc"])
-    if not location:  # a rule between several keys; its message names them
+    between_keys = error["type"] == "value_error" and isinstance(error["input"], dict)
+    if not location or between_keys:  # the message names them
         return error["msg"]
     if error["type"] != "extra_forbidden":
         return f"{location} = {error['input']!r}: {error['msg']}"

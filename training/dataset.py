@@ -7,6 +7,9 @@ DIR/identity_CelebA.txt        optional; who is on the picture
 
 A picture belongs to its lines by stem: what the lists call 000001.jpg may lie there as 000001.webp, as in CelebA's own
 PNG edition.
+
+Each list may be a .csv of the same name instead, as Kaggle has them: a header with the column image_id (of attributes:
+and a column for each; else: and one column), then a line of 1/-1 or 1/0 per picture, or of a number.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +28,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from service import cores, images
+from training import lists
 from training.cache import kept
 from training.config import DataConfig
+from training.lists import DatasetError
 
 IMAGES = "img_align_celeba"
 LABELS = "list_attr_celeba.txt"
@@ -35,13 +40,9 @@ IDENTITIES = "identity_CelebA.txt"
 
 Partition = Literal["train", "validation", "test"]
 _PARTITION_CODES: dict[str, int] = {"train": 0, "validation": 1, "test": 2}
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+_CODES = {str(code) for code in _PARTITION_CODES.values()}
 _MAX_NAMED = 5
 MAX_PIXELS = 2**26  # of a picture before it is framed
-
-
-class DatasetError(ValueError):
-    """The data cannot be used; the message names the file, and the line or the rule."""
 
 
 class Pictures(Protocol):
@@ -108,21 +109,22 @@ def read_index(root: Path, attributes: list[str], partition: Partition, limit: i
     image without a label, two images of one stem, a picture without a partition, or an empty partition.
     """
     root = Path(root)
-    for required in (LABELS, PARTITIONS, IMAGES):
-        if not (root / required).exists():
-            raise DatasetError(f"{root / required}: missing; CelebA's layout needs it")
-    known, listed = _read_labels(root / LABELS)
-    files = _files(root, listed)
+    labels, parts = lists.require(root, LABELS), lists.require(root, PARTITIONS)
+    if not (root / IMAGES).is_dir():
+        raise DatasetError(f"{root / IMAGES}: missing; CelebA's layout needs it")
+    known, listed = lists.read_labels(labels)
+    files = _files(root, labels, listed)
     if unknown := [name for name in attributes if name not in known]:
-        raise DatasetError(f"{root / LABELS}: has no attribute {unknown[0]!r}; it has {', '.join(known)}")
-    partitions = _read_column(root / PARTITIONS, {"0", "1", "2"})
+        raise DatasetError(f"{labels}: has no attribute {unknown[0]!r}; it has {', '.join(known)}")
+    partitions = lists.read_column(parts, _CODES)
     if missing := sorted(listed[stem].name for stem in listed.keys() - partitions.keys()):
-        raise DatasetError(f"{root / PARTITIONS}: no line for {_some(missing)}")
+        raise DatasetError(f"{parts}: no line for {_some(missing)}")
     wanted = [stem for stem in listed if partitions[stem] == _PARTITION_CODES[partition]]
     stems = sorted(wanted, key=lambda stem: listed[stem].name)[:limit]
     if not stems:
-        raise DatasetError(f"{root / PARTITIONS}: no picture in the {partition} partition")
-    identities = _read_column(root / IDENTITIES) if (root / IDENTITIES).exists() else {}
+        raise DatasetError(f"{parts}: no picture in the {partition} partition")
+    people = lists.find(root, IDENTITIES)
+    identities = lists.read_column(people) if people else {}
     columns = [known.index(name) for name in attributes]
     return FaceIndex(
         root=root,
@@ -135,18 +137,12 @@ def read_index(root: Path, attributes: list[str], partition: Partition, limit: i
 
 def attribute_names(root: Path) -> list[str]:
     """All attributes that there are labels for. Raises DatasetError as `read_index` does."""
-    root = Path(root)
-    if not (root / LABELS).exists():
-        raise DatasetError(f"{root / LABELS}: missing; CelebA's layout needs it")
-    return _read_labels(root / LABELS)[0]
+    return lists.read_labels(lists.require(Path(root), LABELS))[0]
 
 
 def partitions(root: Path) -> list[Partition]:
     """The partitions that have pictures. Raises DatasetError as `read_index` does."""
-    root = Path(root)
-    if not (root / PARTITIONS).exists():
-        raise DatasetError(f"{root / PARTITIONS}: missing; CelebA's layout needs it")
-    codes = set(_read_column(root / PARTITIONS, {"0", "1", "2"}).values())
+    codes = set(lists.read_column(lists.require(Path(root), PARTITIONS), _CODES).values())
     return [name for name, code in _PARTITION_CODES.items() if code in codes]
 
 
@@ -155,78 +151,22 @@ def strangers(index: FaceIndex, others: FaceIndex) -> np.ndarray:
     return (index.identities == -1) | ~np.isin(index.identities, others.identities)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    with path.open(encoding="utf-8") as lines:
-        yield from enumerate((line.strip() for line in lines), start=1)
-
-
-def _stem(name: str) -> str:
-    """What a picture's file and its lines have in common: the name without the extension of a picture."""
-    stem, suffix = os.path.splitext(name)
-    return stem if suffix.lower() in _SUFFIXES else name
-
-
-@dataclass(frozen=True)
-class _Labels:
-    """A line of the label file: the name there, and int8 [K] in {-1, +1}."""
-
-    name: str
-    values: np.ndarray
-
-
-def _read_labels(path: Path) -> tuple[list[str], dict[str, _Labels]]:
-    """The attributes' names, and by stem what is known of each picture."""
-    lines = _lines(path)
-    _, count = next(lines, (1, ""))
-    if not count.isdigit():
-        raise DatasetError(f"{path}:1: expected the number of pictures, found {count[:40]!r}")
-    _, header = next(lines, (2, ""))
-    names = header.split()
-    labels: dict[str, _Labels] = {}
-    for number, line in lines:
-        if not line:
-            continue
-        name, *values = line.split()
-        if len(values) != len(names):
-            raise DatasetError(f"{path}:{number}: {name} has {len(values)} labels; the header names {len(names)}")
-        if bad := set(values) - {"-1", "1"}:
-            raise DatasetError(f"{path}:{number}: {name} has the label {bad.pop()!r}; labels are -1 or 1")
-        if _stem(name) in labels:
-            raise DatasetError(f"{path}:{number}: {name} stands twice")
-        labels[_stem(name)] = _Labels(name, np.array(values, dtype=np.int8))
-    if len(labels) != int(count):
-        raise DatasetError(f"{path}: line 1 promises {count} pictures, {len(labels)} follow")
-    return names, labels
-
-
-def _read_column(path: Path, allowed: set[str] | None = None) -> dict[str, int]:
-    """A number for each stem."""
-    column: dict[str, int] = {}
-    for number, line in _lines(path):
-        if not line:
-            continue
-        name, _, value = line.partition(" ")
-        value = value.strip()
-        if not value.isdigit() or (allowed and value not in allowed):
-            rule = f"one of {', '.join(sorted(allowed))}" if allowed else "a number"
-            raise DatasetError(f"{path}:{number}: {name} has the value {value!r}; expected {rule}")
-        column[_stem(name)] = int(value)
-    return column
-
-
-def _files(root: Path, listed: dict[str, _Labels]) -> dict[str, str]:
+def _files(root: Path, labels: Path, listed: dict[str, lists.Labels]) -> dict[str, str]:
     """The name of each picture's file by its stem; every line has one, and every file a line."""
+    names = sorted(entry.name for entry in os.scandir(root / IMAGES) if not entry.name.startswith("."))
+    if names == [IMAGES]:  # Kaggle's archive unpacks to this
+        raise DatasetError(f"{root / IMAGES / IMAGES}: the pictures have to lie in {root / IMAGES} itself")
     files: dict[str, str] = {}
-    for name in sorted(entry.name for entry in os.scandir(root / IMAGES) if not entry.name.startswith(".")):
-        stem = _stem(name)
+    for name in names:
+        stem = lists.stem(name)
         if stem in files:
             twins = f"{root / IMAGES / files[stem]} and {root / IMAGES / name}"
             raise DatasetError(f"{twins}: two pictures of one stem; a label can belong to one only")
         files[stem] = name
     if lost := sorted(listed[stem].name for stem in listed.keys() - files.keys()):
-        raise DatasetError(f"{root / LABELS}: labels without an image: {_some(root / IMAGES / n for n in lost)}")
+        raise DatasetError(f"{labels}: labels without an image: {_some(root / IMAGES / n for n in lost)}")
     if unlabelled := sorted(files[stem] for stem in files.keys() - listed.keys()):
-        raise DatasetError(f"{root / LABELS}: images without a label: {_some(root / IMAGES / n for n in unlabelled)}")
+        raise DatasetError(f"{labels}: images without a label: {_some(root / IMAGES / n for n in unlabelled)}")
     return files
 
 

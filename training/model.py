@@ -112,6 +112,39 @@ def _double(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
+class _BilinearOutput(nn.Module):
+    """Features f32 [N, C, S/2, S/2] to a picture f32 [N, 3, S, S], drawn at full size from interpolated features."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        # The narrow waist keeps the full resolution cheap.
+        self.waist = nn.Conv2d(channels, 16, 3, padding=1)
+        self.detail = nn.Conv2d(16, 16, 3, padding=1)
+        self.colours = nn.Conv2d(16, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = _double(self.waist(x))  # [N, 16, S, S]
+        # Rectified, since SiLU's backward pass at full resolution costs a tenth of a training step on a CPU.
+        return self.colours(F.relu(self.detail(F.relu(x))))
+
+
+class _ShuffledOutput(nn.Module):
+    """The same, with all of the work at half of the size: smooth colours are interpolated, detail is shuffled."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.detail = nn.Conv2d(channels, channels, 3, padding=1)
+        self.smooth = nn.Conv2d(channels, 3, 3, padding=1)
+        self.sharp = nn.Conv2d(channels, 12, 3, padding=1)
+        with torch.no_grad():  # one filter for the four pixels of a shuffle, against grids (Aitken et al. 2017)
+            self.sharp.weight.copy_(self.sharp.weight[::4].repeat_interleave(4, dim=0))
+            self.sharp.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.silu(self.detail(x))  # [N, C, S/2, S/2]
+        return _double(self.smooth(x)) + F.pixel_shuffle(self.sharp(x), 2)
+
+
 class Decoder(nn.Module):
     """Total latent z f32 [N, Z] and attributes f32 [N, K] to a picture f32 [N, 3, S, S] in about -1..1."""
 
@@ -130,10 +163,7 @@ class Decoder(nn.Module):
         )
         self.blocks = nn.ModuleList(UpBlock(a, b, config.condition_size) for a, b in pairwise(channels))
         self.film = FiLM(config.condition_size, channels[-1])
-        # The narrow waist keeps the full resolution cheap.
-        self.waist = nn.Conv2d(channels[-1], 16, 3, padding=1)
-        self.detail = nn.Conv2d(16, 16, 3, padding=1)
-        self.output = nn.Conv2d(16, 3, 3, padding=1)
+        self.output = _BilinearOutput(channels[-1]) if config.output == "bilinear" else _ShuffledOutput(channels[-1])
 
     def forward(self, z: Tensor, attributes: Tensor) -> Tensor:
         whole, places = z[:, : self.global_size], z[:, self.global_size :]  # [N, G], [N, M * 2s * 2s]
@@ -144,10 +174,7 @@ class Decoder(nn.Module):
         x = x + self.places(places.unflatten(1, (self.map_channels, 2 * self.side, 2 * self.side)))
         for block in others:
             x = block(x, condition)
-        x = self.waist(F.silu(self.film(x, condition)))  # [N, 16, S/2, S/2]
-        x = _double(x)
-        # Rectified, since SiLU's backward pass at full resolution costs a tenth of a training step on a CPU.
-        return self.output(F.relu(self.detail(F.relu(x)))).float()  # [N, 3, S, S]
+        return self.output(F.silu(self.film(x, condition))).float()  # [N, 3, S, S]
 
 
 class ConditionalVAE(nn.Module):

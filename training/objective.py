@@ -41,6 +41,7 @@ class Draws:
     noise: Tensor  # f32 [N, Z]
     flips: Tensor  # bool [N, K]
     strength: Tensor  # f32 [N, 1]
+    labelled: Tensor  # bool [N]: encoded with the labels, as a caller may who knows them
     raw: Tensor  # bool [N]: edits that are looked at as they are; residual ones are the harder and get the larger part
     reach: Tensor  # f32 [N]: shares of the worst cases' radius, from none to all, as untouched pictures teach as well
     steepness: Tensor  # f32 [N]: what each real picture weighs in R1, nothing for most; 1 on average
@@ -49,7 +50,14 @@ class Draws:
     answered: Looks  # and the model its own edits through the opponent
 
     @staticmethod
-    def make(odds: Tensor, latent_size: int, seed: int, count: int | None = None, rows: slice = slice(None)) -> Draws:
+    def make(
+        odds: Tensor,
+        latent_size: int,
+        seed: int,
+        count: int | None = None,
+        rows: slice = slice(None),
+        labelled_share: float = 0.0,
+    ) -> Draws:
         """Those of the pictures `rows` in a batch of `count`, on the CPU; the same seed gives the same draws.
 
         `odds` f32 [N, K] of inverting each attribute are those of the N pictures in `rows`. Without `count` they are
@@ -71,6 +79,8 @@ class Draws:
             noise=own_noise(seeds[rows], (latent_size,)),
             flips=torch.zeros(odds.shape, dtype=torch.bool).scatter_(1, chosen, True),
             strength=strength[rows],
+            # Evenly spread, so that all parts of the batch get about as many.
+            labelled=(((place + 1) * labelled_share).long() > (place * labelled_share).long())[rows],
             # Not the first of them, but every n-th: all parts of the batch get about as many, and as much work.
             raw=(place % _RAW_EVERY == _RAW_EVERY - 1)[rows],
             reach=torch.linspace(0, 1, count)[rows],
@@ -101,23 +111,31 @@ def model_loss(
     labels: Tensor,
     draws: Draws,
     exclusion: Tensor,
+    frequencies: Tensor,
     plainness: Plainness,
     config: Config,
     step: int,
     progress: float,
     variance: Tensor | None = None,
-) -> tuple[Tensor, dict[str, Tensor], Edits]:
-    """The model's loss in nats per pixel value, its parts for logging, and the edits.
+) -> tuple[Tensor, dict[str, Tensor], Edits | None]:
+    """The model's loss in nats per pixel value, its parts for logging, and the edits if there are any.
 
-    `image` f32 [N, 3, S, S] in -1..1, `labels` f32 [N, K] in {-1, +1}, `exclusion` bool [K, K]; `progress` is the share
+    `image` f32 [N, 3, S, S] in -1..1, `labels` f32 [N, K] in {-1, +1}, `exclusion` bool [K, K],
+    `frequencies` f32 [K] the shares of +1 in the data; `progress` is the share
     of the run that is done, 0 to 1. `variance` is the mean squared error of the global batch, a scalar; without it,
     these N pictures and those that the other processes compute right now are all of the batch.
     """
     weights = config.loss
-    posterior, latent = _sample(model, image, draws)
+    posterior, latent = _sample(model, image, labels, draws)
     shown = posterior.attributes  # f32 [N, K]
+    if not weights.edits:
+        reconstruction = model.decode(latent, shown)
+        parts = _likelihood(posterior, reconstruction, image, labels, frequencies, variance)
+        return _bound(parts, config, step, image[0].numel()), parts, None
     target = attribute_rules.invert(shown, labels, draws.flips, exclusion)
-    changed = draws.flips | (target != shown)
+    # What an added attribute takes away counts where it was there, and less than what was asked for.
+    cleared = ~draws.flips & (target != shown)
+    asked_weight = torch.where(draws.flips, 1.0, 0.5 * (cleared & (labels > 0)).float())
     asked = shown + draws.strength * (target - shown)
 
     # One pass over both sets keeps the matrix units busy.
@@ -128,20 +146,16 @@ def model_loss(
     seen = augment(pictures, draws.answered)
     realness, logits = opponent.critic(seen), opponent.classifier(degrade(seen, draws.answered))
 
-    mse = losses.mean_squared_error(reconstruction, image)
-    kl = losses.kl_divergence(posterior.mean, posterior.log_variance).mean()
-    smooth = labels * (1 - _LABEL_SMOOTHING)
     # An edit should be about as plain as on real pictures. Everything else should look to the opponent as it
     # did before the edit; hard labels would reward caricature there.
     with torch.no_grad():
-        before = 2 * torch.sigmoid(opponent.classifier(image)) - 1  # f32 [N, K]
-    wanted = torch.where(changed, plainness.of(asked), before)
-    parts = {
-        "nll": losses.calibrated_nll(mse, distributed.average(mse) if variance is None else variance),
-        "kl": kl,
-        "estimate": losses.attribute_loss(posterior.attribute_logits, smooth, torch.ones_like(labels)),
-        "edit": losses.attribute_loss(logits, wanted, changed.float()),
-        "keep": losses.attribute_loss(logits, wanted, (~changed).float()),
+        plain = degrade(augment(image, draws.answered), draws.answered)
+        before = 2 * torch.sigmoid(opponent.classifier(plain)) - 1  # f32 [N, K]
+    wanted = torch.where(draws.flips | cleared, plainness.of(asked), before)
+    parts = _likelihood(posterior, reconstruction, image, labels, frequencies, variance)
+    parts |= {
+        "edit": losses.attribute_loss(logits, wanted, asked_weight),
+        "keep": losses.attribute_loss(logits, wanted, (~draws.flips & ~cleared).float()),
         "change": (edited - reconstruction).abs().mean(),
         "adversarial": losses.non_saturating(
             own_kind(realness, draws.raw),
@@ -150,28 +164,52 @@ def model_loss(
     }
     edit_ramp = losses.ramp(step, weights.edit_warmup_steps)
     total = (
-        parts["nll"]
-        + weights.beta * losses.ramp(step, weights.kl_warmup_steps) * kl / image[0].numel()
-        + weights.estimate * parts["estimate"]
+        _bound(parts, config, step, image[0].numel())
         + edit_ramp * weights.edit * parts["edit"]
         + edit_ramp * weights.keep * parts["keep"]
         + edit_ramp * weights.change * parts["change"]
         + edit_ramp * weights.adversarial * parts["adversarial"]
     )
-    return total, {**parts, "mse": mse}, Edits(pictures.detach(), logits.detach())
+    return total, parts, Edits(pictures.detach(), logits.detach())
 
 
-def _sample(model: ConditionalVAE, image: Tensor, draws: Draws) -> tuple[Posterior, Tensor]:
+def _likelihood(
+    posterior: Posterior,
+    reconstruction: Tensor,
+    image: Tensor,
+    labels: Tensor,
+    frequencies: Tensor,
+    variance: Tensor | None,
+) -> dict[str, Tensor]:
+    """The terms of the evidence bound, and the encoder's estimates', in which rare attributes weigh as much."""
+    mse = losses.mean_squared_error(reconstruction, image)
+    smooth = labels * (1 - _LABEL_SMOOTHING)
+    return {
+        "nll": losses.calibrated_nll(mse, distributed.average(mse) if variance is None else variance),
+        "kl": losses.kl_divergence(posterior.mean, posterior.log_variance).mean(),
+        "estimate": losses.weighted_attribute_loss(posterior.attribute_logits, smooth, frequencies),
+        "mse": mse,
+    }
+
+
+def _bound(parts: dict[str, Tensor], config: Config, step: int, values: int) -> Tensor:
+    """The weighted sum of these terms, for pictures of so many `values`."""
+    beta = config.loss.beta * losses.ramp(step, config.loss.kl_warmup_steps)
+    return parts["nll"] + beta * parts["kl"] / values + config.loss.estimate * parts["estimate"]
+
+
+def _sample(model: ConditionalVAE, image: Tensor, labels: Tensor, draws: Draws) -> tuple[Posterior, Tensor]:
     """The posterior of pictures f32 [N, 3, S, S] and a latent f32 [N, Z] from it."""
-    # Never with labels given: a photograph comes without, and a latent should not rely on them.
-    posterior = model.encode(image, image.new_full(draws.flips.shape, torch.nan))
+    # Most without their labels, since a photograph comes without.
+    known = torch.where(draws.labelled[:, None], labels, torch.nan)
+    posterior = model.encode(image, known)
     return posterior, reparameterise(posterior.mean, posterior.log_variance, draws.noise)
 
 
 @torch.no_grad()
-def reconstruction_error(model: ConditionalVAE, image: Tensor, draws: Draws) -> Tensor:
+def reconstruction_error(model: ConditionalVAE, image: Tensor, labels: Tensor, draws: Draws) -> Tensor:
     """The mean squared error that `model_loss` will find on pictures f32 [N, 3, S, S], without gradients."""
-    posterior, latent = _sample(model, image, draws)
+    posterior, latent = _sample(model, image, labels, draws)
     return losses.mean_squared_error(model.decode(latent, posterior.attributes), image)
 
 

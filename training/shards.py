@@ -7,10 +7,13 @@ DIR/validation-000000.tar  ...
 That is the WebDataset format, and its tools read these files. Here they are read by place and not from front to back:
 headers are scanned once for each shard that comes into use, and then each process reads the bytes of just its own
 pictures. So the order is one for all, whatever the number of processes, and every step of it can be gone to directly.
+Each process compares a shard with its hash when it opens it for the first time.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import io
 import json
@@ -71,15 +74,21 @@ def are_in(root: Path) -> bool:
 def write(data: Path, out: Path, pictures: int = 1000) -> Manifest:
     """Write all partitions of a directory in CelebA's layout to `out`, `pictures` to a shard, in file-name order.
 
-    The same data give the same bytes. Raises DatasetError if `out` exists, for label files that cannot be used, and
-    for a picture that cannot be decoded; `out` then does not come into being.
+    The same data give the same bytes. Raises DatasetError if `out` exists or cannot be written, for label files that
+    cannot be used, and for a picture that cannot be decoded; `out` then does not come into being.
     """
     if out.exists():
         raise DatasetError(f"{out}: exists already")
-    names = dataset.attribute_names(data)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
     try:
+        return _write(data, out, pictures)
+    except OSError as exc:
+        raise DatasetError(f"{out}: cannot be written: {exc.strerror}") from exc
+
+
+def _write(data: Path, out: Path, pictures: int) -> Manifest:
+    names = dataset.attribute_names(data)
+    temporary = out.with_name(f".{out.name}.part")
+    with _alone_in(temporary):
         manifest = Manifest(
             attributes=names,
             partitions={
@@ -89,9 +98,29 @@ def write(data: Path, out: Path, pictures: int = 1000) -> Manifest:
         )
         (temporary / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
         temporary.replace(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return manifest
+
+
+@contextlib.contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """An empty directory that no other process writes to; removed at the end, unless it was renamed.
+
+    What a killed process left there is not locked, and is removed. Raises DatasetError if another one is at it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        os.close(lock)
+        raise DatasetError(f"{directory}: another process is writing there") from exc
+    try:
+        for leftover in directory.iterdir():
+            leftover.unlink()
+        yield
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        os.close(lock)
 
 
 def _write_partition(index: FaceIndex, partition: Partition, out: Path, pictures: int) -> Iterator[ShardFacts]:
@@ -167,6 +196,20 @@ class _Shard:
             raise DatasetError(f"{path}: has {len(members)} members; {MANIFEST} says {facts.pictures} pictures")
         self._places = np.array([place for _, *place in members], dtype=np.int64)  # [2 N, 2]
 
+    def verify(self, facts: ShardFacts) -> None:
+        """Compare all bytes with the hash they had when they were written. Raises DatasetError."""
+        if (found := _sha256(self.path)) == facts.sha256:
+            return
+        for row in range(facts.pictures):  # a picture that is plainly broken says more than a hash
+            try:
+                images.decode(self.picture(row), max_pixels=dataset.MAX_PIXELS)
+                self.facts(row)
+            except ValueError as exc:
+                raise DatasetError(f"{self.path}: picture {row}: {exc}") from exc
+        raise DatasetError(
+            f"{self.path}: has other bytes than were written: sha256 {found}, {MANIFEST} says {facts.sha256}"
+        )
+
     def picture(self, row: int) -> bytes:
         return self._read(2 * row)
 
@@ -205,6 +248,7 @@ class ShardedFaces:
         self._starts = np.concatenate([[0], self._ends[:-1]])  # [S]
         self._most_open = min(_MOST_OPEN, 2 * (config.shuffle_window * len(self._ends) // self._count + 2))
         self._open: OrderedDict[int, _Shard] = OrderedDict()
+        self._verified: set[int] = set()
         self._lock = threading.Lock()
         self._windows: dict[tuple[int, int, int], np.ndarray] = {}
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
@@ -300,7 +344,11 @@ class ShardedFaces:
         with self._lock:
             if number not in self._open:
                 facts = self._shards[number]
-                self._open[number] = _Shard(self.root / facts.name, facts)
+                shard = _Shard(self.root / facts.name, facts)
+                if number not in self._verified:
+                    shard.verify(facts)
+                    self._verified.add(number)
+                self._open[number] = shard
             self._open.move_to_end(number)
             while len(self._open) > self._most_open:
                 self._open.popitem(last=False)

@@ -12,7 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +95,15 @@ class Trainer(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Everything that `load_state` needs to go on: tensors and plain values."""
+        """What `load_state` needs to go on beside the networks' weights: tensors and plain values."""
 
     @abstractmethod
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned."""
+
+    @abstractmethod
+    def trained(self) -> dict[str, nn.Module]:
+        """The networks by the names that their weights have in a checkpoint."""
 
     def end_epoch(self) -> None:  # noqa: B027
         """Called after the last step of each epoch, by every process."""
@@ -114,9 +118,9 @@ class Trainer(ABC):
     def autocast(self) -> torch.autocast:
         return autocast(self.device, self.config.train.precision)
 
-    def make_optimiser(self, module: nn.Module, rate: float) -> torch.optim.AdamW:
+    def make_optimiser(self, module: nn.Module, rate: float, beta1: float = 0.5) -> torch.optim.AdamW:
         return torch.optim.AdamW(
-            module.parameters(), lr=rate, betas=(0.5, 0.99), weight_decay=self.config.train.weight_decay
+            module.parameters(), lr=rate, betas=(beta1, 0.99), weight_decay=self.config.train.weight_decay
         )
 
     def passes(self) -> list[slice]:
@@ -183,7 +187,7 @@ class Trainer(ABC):
         )
         saved_at = time.monotonic()
         window_start, window_step = time.monotonic(), self.step
-        with self._stop_on_signal():
+        with closing(bar), self._stop_on_signal():
             while self.step < self.total_steps:
                 scalars = self.train_step()
                 bar.update()
@@ -205,7 +209,6 @@ class Trainer(ABC):
                     saved_at = time.monotonic()
                 if stopping and not ended:
                     break
-        bar.close()
         if writer:
             writer.close()
         return self.step >= self.total_steps
@@ -215,6 +218,7 @@ class Trainer(ABC):
         if distributed.rank() != 0:
             return
         state = {
+            **{name: module.state_dict() for name, module in self.trained().items()},
             **self.state(),
             "config": self.config.model_dump(mode="json"),
             "step": self.step,
@@ -235,9 +239,32 @@ class Trainer(ABC):
             )
         if state["data_sha256"] != self.source.digest():
             raise checkpoint.CheckpointError(f"{path}: was trained on other pictures or labels")
+        for name, module in self.trained().items():
+            module.load_state_dict(state[name])
         self.load_state(state)
         self.step = state["step"]
         self.best_score = state.get("best_score", math.inf)
+
+    def warm_start(self, path: Path) -> list[str]:
+        """Begin with the weights of another run of this stage wherever name and shape agree; optimisers begin anew.
+
+        Returns the names of what has no counterpart there. Raises CheckpointError.
+        """
+        state = checkpoint.load(path)
+        saved = checkpoint.config_of(state, path)
+        if saved.stage != self.config.stage:
+            raise checkpoint.CheckpointError(
+                f"{path}: is a checkpoint of the stage {saved.stage!r}, expected {self.config.stage!r}"
+            )
+        missing = []
+        for part, module in self.trained().items():
+            own = module.state_dict()
+            found = {
+                name: value for name, value in state[part].items() if name in own and own[name].shape == value.shape
+            }
+            module.load_state_dict(found, strict=False)
+            missing += [f"{part}.{name}" for name in own if name not in found]
+        return missing
 
     def _open_run(self) -> SummaryWriter | None:
         if distributed.rank() != 0:

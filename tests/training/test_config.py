@@ -26,6 +26,10 @@ def test_the_published_pair_differs_in_beta_alone():
         ("train.epochs=0", "train.epochs = 0: Input should be greater than or equal to 1"),
         ("train.precision=fp8", "train.precision = 'fp8'"),
         ("loss.beta", "must be section.key=value"),
+        (
+            "data.crop_box=[0, 0, 3, 4]",
+            "data.crop_box = [0, 0, 3, 4]: Value error, must be a square with a positive side",
+        ),
         ("name.x=3", "'name' is a value, not a section"),
     ],
 )
@@ -33,6 +37,27 @@ def test_a_wrong_key_or_value_is_refused_by_name(override, message):
     with pytest.raises(config.ConfigError) as refusal:
         config.load("celeba64", [override])
     assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize("preset", ["celeba64", "celeba128-editor"])
+@pytest.mark.parametrize(
+    ("override", "shown"),
+    [
+        ("data.crop_box=[1000, 1000, 1300, 1300]", r"data\.crop_box = \[1000\.0, .*data\.aligned_size is 178 x 218$"),
+        ("data.crop_box=[-1, 20, 177, 198]", r"data\.crop_box = \[-1\.0, 20\.0, 177\.0, 198\.0\]: must lie in"),
+        ("data.crop_box=[0, -0.5, 100, 99.5]", r"data\.crop_box = \[0\.0, -0\.5, 100\.0, 99\.5\]: must lie in"),
+        ("data.crop_box=[100, 100, 178.5, 178.5]", r"data\.crop_box = .*: must lie in the aligned picture"),
+        ("data.crop_box=[0, 118, 101, 219]", r"data\.crop_box = .*: must lie in the aligned picture"),
+        ("data.aligned_size=[100, 218]", r"data\.crop_box = .*data\.aligned_size is 100 x 218$"),
+    ],
+)
+def test_a_crop_outside_the_picture_is_refused(preset, override, shown):
+    with pytest.raises(config.ConfigError, match=shown):
+        config.load(preset, [override])
+
+
+def test_a_crop_of_the_whole_width_is_none_outside():
+    assert config.load("celeba64", ["data.crop_box=[0, 40, 178, 218]"]).data.crop_box == (0, 40, 178, 218)
 
 
 def test_an_encoder_deeper_than_its_decoder_is_refused():

@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
+from training import attributes as attribute_rules
 from training import erasure, objective
 from training.adversarial import worst_case
 from training.attributes import exclusion_matrix
-from training.augmentation import Looks
+from training.augmentation import Looks, augment, degrade
 from training.config import Config
 from training.model import ConditionalVAE, Opponent
 from training.plainness import Plainness
@@ -46,10 +49,11 @@ def step(model, opponent):
     image, shown = torch.rand(16, 3, 32, 32) * 2 - 1, labels(16)
     draws = objective.Draws.make(torch.ones_like(shown), model.latent_size, seed=3)
     exclusion = exclusion_matrix(NAMES)
-    total, _, edits = objective.model_loss(
-        model, opponent, image, shown, draws, exclusion, Plainness(len(NAMES), 1.0), CONFIG, step=10**6, progress=1.0
-    )
     frequencies = torch.full((len(NAMES),), 0.5)
+    plainness, late = Plainness(len(NAMES), 1.0), {"step": 10**6, "progress": 1.0}
+    total, _, edits = objective.model_loss(
+        model, opponent, image, shown, draws, exclusion, frequencies, plainness, CONFIG, **late
+    )
     opponent_total, _, _ = objective.opponent_loss(opponent, image, shown, frequencies, edits.pictures, draws, CONFIG)
     return total, opponent_total
 
@@ -172,6 +176,55 @@ def test_a_third_of_the_edits_is_raw_and_a_quarter_of_the_pictures_is_steep_in_e
         assert (part.steepness > 0).float().mean().item() == 0.25
         assert part.steepness.mean().item() == pytest.approx(1)
     assert (draws.reach.min(), draws.reach.max()) == (0, 1)
+
+
+def test_a_share_of_every_part_is_encoded_with_its_labels(model):
+    draws = objective.Draws.make(torch.ones(24, len(NAMES)), model.latent_size, seed=5, labelled_share=0.25)
+    for part in (draws, draws.part(slice(0, 12)), draws.part(slice(12, 24))):
+        assert part.labelled.float().mean().item() == 0.25
+    known = labels(24)
+    posterior, _ = objective._sample(model, torch.rand(24, 3, 32, 32), known, draws)
+    assert torch.equal(posterior.attributes[draws.labelled], known[draws.labelled])
+    assert not torch.isin(posterior.attributes[~draws.labelled], torch.tensor([-1.0, 1.0])).any()
+
+
+def test_an_edit_that_changes_nothing_keeps_everything(model, opponent):
+    """Untouched and edited picture are looked at through the same augmentation, or no edit would have a gradient."""
+    image, shown = torch.rand(16, 3, 32, 32) * 2 - 1, labels(16)
+    draws = objective.Draws.make(torch.ones_like(shown), model.latent_size, seed=3)
+    draws = replace(draws, strength=torch.zeros(16, 1), raw=torch.zeros(16, dtype=torch.bool))
+    leaves = CONFIG.model_copy(update={"loss": CONFIG.loss.model_copy(update={"beta": 0.0, "estimate": 0.0})})
+    rules = exclusion_matrix(NAMES), torch.full((len(NAMES),), 0.5), Plainness(len(NAMES), 1.0)
+    _, parts, _ = objective.model_loss(model, opponent, image, shown, draws, *rules, leaves, 10**6, 1.0)
+    seen = degrade(augment(image, draws.answered), draws.answered)
+    belief = torch.sigmoid(opponent.classifier(seen))
+    entropy = -(belief * belief.log() + (1 - belief) * (1 - belief).log())
+    cleared = attribute_rules.invert(shown, shown, draws.flips, exclusion_matrix(NAMES)) != shown
+    assert parts["keep"].item() == pytest.approx(losses_mean(entropy, ~draws.flips & ~cleared), rel=0.05)
+
+
+def losses_mean(values, counted):
+    return ((values * counted).sum(1) / counted.sum(1).clamp(min=1)).mean().item()
+
+
+def test_without_terms_for_edits_there_is_no_second_decode(model, opponent):
+    plain = CONFIG.model_copy(
+        update={"loss": CONFIG.loss.model_copy(update={"edit": 0, "keep": 0, "change": 0, "adversarial": 0})}
+    )
+    image, shown = torch.rand(16, 3, 32, 32) * 2 - 1, labels(16)
+    draws = objective.Draws.make(torch.ones_like(shown), model.latent_size, seed=3)
+    rules = exclusion_matrix(NAMES), torch.full((len(NAMES),), 0.5), Plainness(len(NAMES), 1.0)
+    _, parts, edits = objective.model_loss(model, opponent, image, shown, draws, *rules, plain, 0, 0.0)
+    assert edits is None
+    assert set(parts) == {"nll", "kl", "estimate", "mse"}
+
+
+@pytest.mark.parametrize("output", ["bilinear", "shuffle"])
+def test_every_parameter_of_the_decoder_receives_a_gradient(output):
+    config = CONFIG.model.model_copy(update={"output": output})
+    decoder = ConditionalVAE(config, 32, len(NAMES)).decoder
+    decoder(torch.randn(4, 8 + 2 * 8 * 8), labels(4)).square().sum().backward()
+    assert [name for name, p in decoder.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
 
 
 def test_partial_edits_ask_for_less(model, opponent):

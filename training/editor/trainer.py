@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from service import images
 from training.config import EditorConfig
@@ -86,7 +86,7 @@ class EditorTrainer(Trainer):
             scalars |= {"gradient_norm": norm, **found}
         else:
             with self.autocast():
-                seen = [objective.look(self.features, batch.part(rows), self.config) for rows in passes]
+                seen = [objective.look_at_pictures(self.features, batch.part(rows), self.config) for rows in passes]
         learnt = iter(seen)
 
         def opponent_loss(rows: slice):
@@ -202,19 +202,16 @@ class EditorTrainer(Trainer):
 
     # -- checkpoints --------------------------------------------------------------------------------------------
 
+    def trained(self) -> dict[str, nn.Module]:
+        return {"model": self.editor, "ema": self.average, "opponent": self.opponent}
+
     def state(self) -> dict[str, Any]:
         return {
-            "model": self.editor.state_dict(),
-            "ema": self.average.state_dict(),
-            "opponent": self.opponent.state_dict(),
             "optimiser": self.editor_optimiser.state_dict(),
             "opponent_optimiser": self.opponent_optimiser.state_dict(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.editor.load_state_dict(state["model"])
-        self.average.load_state_dict(state["ema"])
-        self.opponent.load_state_dict(state["opponent"])
         self.editor_optimiser.load_state_dict(state["optimiser"])
         self.opponent_optimiser.load_state_dict(state["opponent_optimiser"])
 

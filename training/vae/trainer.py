@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from service import images
@@ -19,7 +19,7 @@ from training.config import Config
 from training.dataset import Faces, without_margin
 from training.difficulty import Difficulty
 from training.graphs import TorchGraphs
-from training.model import ConditionalVAE, Opponent
+from training.model import ConditionalVAE, Opponent, Posterior
 from training.pixels import to_model, to_pixels
 from training.plainness import Plainness
 from training.source import Source
@@ -59,7 +59,7 @@ class VAETrainer(Trainer):
         self.ema = ConditionalVAE(config.model, size, count).to(**place).requires_grad_(False).eval()
         self.ema.load_state_dict(self.model.state_dict())
         self.opponent = Opponent(config.opponent.channels, size, count).to(**place)
-        self.optimiser = self.make_optimiser(self.model, config.train.learning_rate)
+        self.optimiser = self.make_optimiser(self.model, config.train.learning_rate, config.train.beta1)
         self.opponent_optimiser = self.make_optimiser(self.opponent, config.train.opponent_learning_rate)
         self.difficulty, self.plainness = Difficulty(count), Plainness(count, config.loss.plainness_margin)
 
@@ -87,7 +87,7 @@ class VAETrainer(Trainer):
         frequencies = self.frequencies.to(self.device)
         exclusion = self.exclusion.to(self.device)
         passes = self.passes()
-        variance = self._variance(image, draws, passes)
+        variance = self._variance(image, labels, draws, passes)
 
         def model_loss(rows: slice) -> tuple[Tensor, dict[str, Tensor], objective.Edits]:
             return objective.model_loss(
@@ -97,6 +97,7 @@ class VAETrainer(Trainer):
                 labels[rows],
                 draws.part(rows),
                 exclusion,
+                frequencies,
                 self.plainness,
                 self.config,
                 self.step,
@@ -112,6 +113,10 @@ class VAETrainer(Trainer):
         self._set_learning_rates()
         self.opponent.requires_grad_(False)
         scalars, norm, edits = self.descend(self.model, self.optimiser, model_loss, passes)
+        if not self.config.loss.edits:
+            self.average_weights(self.ema, self.model)
+            self.step += 1
+            return {"gradient_norm": norm, **scalars}
         pictures, logits = (torch.cat(part) for part in zip(*edits, strict=True))
         self.opponent.requires_grad_(True)
         answers, _, real_logits = self.descend(self.opponent, self.opponent_optimiser, opponent_loss, passes)
@@ -132,10 +137,12 @@ class VAETrainer(Trainer):
         image = reframe(image, config.data.image_size, *(part[mine].to(self.device) for part in framing))
         labels = torch.from_numpy(faces.labels.astype(np.float32))
         odds = losses.flip_probabilities(self.frequencies, labels, self.difficulty.of(labels))
-        draws = objective.Draws.make(odds, self.model.latent_size, int(rng.integers(2**62)), size, mine)
+        draws = objective.Draws.make(
+            odds, self.model.latent_size, int(rng.integers(2**62)), size, mine, config.train.labelled_share
+        )
         return image, labels.to(self.device), draws.to(self.device)
 
-    def _variance(self, image: Tensor, draws: objective.Draws, passes: list[slice]) -> Tensor | None:
+    def _variance(self, image: Tensor, labels: Tensor, draws: objective.Draws, passes: list[slice]) -> Tensor | None:
         """The mean squared error of the whole batch, where one pass of `model_loss` cannot know it.
 
         Its logarithm is the one term that is not a mean over pictures. Given the whole batch's error, the gradients of
@@ -145,7 +152,8 @@ class VAETrainer(Trainer):
             return None
         with self.autocast():
             errors = [
-                (rows.stop - rows.start) * objective.reconstruction_error(self.model, image[rows], draws.part(rows))
+                (rows.stop - rows.start)
+                * objective.reconstruction_error(self.model, image[rows], labels[rows], draws.part(rows))
                 for rows in passes
             ]
         return distributed.average(sum(errors) / len(image))
@@ -154,6 +162,8 @@ class VAETrainer(Trainer):
         """The shifts, angles, zooms and mirrorings of the global batch, as `augmentation.reframe` takes them."""
         data, size = self.config.data, self.config.train.batch_size
         shift = rng.uniform(-data.shift, data.shift, (size, 2))
+        if data.rotation == data.zoom == 0:
+            shift = shift.round()  # whole pixels need no interpolation, which would blur
         angle = np.radians(data.rotation) * rng.standard_normal(size)
         zoom = np.exp(data.zoom * rng.standard_normal(size))
         moved = tuple(torch.from_numpy(part.astype(np.float32)) for part in (shift, angle, zoom))
@@ -196,11 +206,27 @@ class VAETrainer(Trainer):
         """
         image = to_model(self.validation_pixels, self.device)
         labels = self.validation_labels.to(self.device)
-        self.opponent.eval()
         with self.autocast():
             posterior = self.ema.encode(image, torch.full_like(labels, torch.nan))
             reconstruction = self.ema.decode(posterior.mean, posterior.attributes)
-            raw, residual = [], []
+        values = self._validate_edits(image, labels, posterior, reconstruction) if self.config.loss.edits else {}
+        mse = losses.mean_squared_error(reconstruction, image)
+        kl = losses.kl_divergence(posterior.mean, posterior.log_variance).mean()
+        estimates = (posterior.attribute_logits > 0) == (labels > 0)
+        values |= {
+            "mse": float(mse),
+            "psnr": losses.psnr(mse),
+            "kl": float(kl),
+            "estimate_accuracy": float(estimates.float().mean()),
+        }
+        return values | {"score": self.score(values)}, self.sample_grid()
+
+    def _validate_edits(
+        self, image: Tensor, labels: Tensor, posterior: Posterior, reconstruction: Tensor
+    ) -> dict[str, float]:
+        raw, residual = [], []
+        self.opponent.eval()
+        with self.autocast():
             for attribute in range(labels.shape[1]):
                 asked = attribute_rules.invert_one(posterior.attributes, labels, attribute, self.exclusion)
                 weight = F.one_hot(torch.tensor(attribute, device=self.device), labels.shape[1]).float()
@@ -209,18 +235,10 @@ class VAETrainer(Trainer):
                     logits = self.opponent.classifier(pictures.clamp(-1, 1))
                     found.append(losses.attribute_loss(logits, -labels, weight.expand_as(labels)))
         self.opponent.train()
-        mse = losses.mean_squared_error(reconstruction, image)
-        kl = losses.kl_divergence(posterior.mean, posterior.log_variance).mean()
-        estimates = (posterior.attribute_logits > 0) == (labels > 0)
-        values = {
-            "mse": float(mse),
-            "psnr": losses.psnr(mse),
-            "kl": float(kl),
-            "estimate_accuracy": float(estimates.float().mean()),
+        return {
             "edit_raw": float(torch.stack(raw).mean()),
             "edit_residual": float(torch.stack(residual).mean()),
         }
-        return values | {"score": self.score(values)}, self.sample_grid()
 
     def score(self, values: dict[str, float]) -> float:
         """What `best.pt` minimises: the negative evidence bound on held-out pictures, in nats per pixel value.
@@ -245,11 +263,11 @@ class VAETrainer(Trainer):
 
     # -- checkpoints --------------------------------------------------------------------------------------------
 
+    def trained(self) -> dict[str, nn.Module]:
+        return {"model": self.model, "ema": self.ema, "opponent": self.opponent}
+
     def state(self) -> dict[str, Any]:
         return {
-            "model": self.model.state_dict(),
-            "ema": self.ema.state_dict(),
-            "opponent": self.opponent.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "opponent_optimiser": self.opponent_optimiser.state_dict(),
             "difficulty": self.difficulty.disbelief.values,
@@ -257,9 +275,6 @@ class VAETrainer(Trainer):
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.ema.load_state_dict(state["ema"])
-        self.opponent.load_state_dict(state["opponent"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.opponent_optimiser.load_state_dict(state["opponent_optimiser"])
         self.difficulty.disbelief.values = state["difficulty"]

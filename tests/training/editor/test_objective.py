@@ -1,0 +1,128 @@
+import pytest
+import torch
+
+from tests.training.editor.networks import KEPT, NAMES, config, features
+from training.editor import critic, objective, requests
+from training.editor.model import Editor
+from training.editor.views import Views, crop, degrade
+
+LABELS = [*NAMES, *KEPT]
+CONFIG = config(opponent={"regions": [[0, 8, 32, 24]]})
+
+
+@pytest.fixture(scope="module")
+def frozen():
+    return features()
+
+
+def make():
+    torch.manual_seed(0)
+    editor = Editor(CONFIG.model, 32, len(NAMES))
+    return editor, objective.Opponent(CONFIG.opponent, len(LABELS))
+
+
+def make_batch(count=8, change=True):
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.where(torch.rand(count, len(LABELS), generator=generator) < 0.5, 1.0, -1.0)
+    rules = requests.Rules.of(NAMES, KEPT)
+    asked = requests.draw(labels, torch.full((len(LABELS),), 0.5), rules, count, slice(None), 0)
+    if not change:
+        asked = requests.Requests(torch.zeros_like(asked.change), labels, torch.zeros_like(labels), labels < 2)
+    image = torch.rand(count, 3, 32, 32, generator=generator) * 2 - 1
+    return objective.Batch(image, labels, torch.ones(count, 1, 32, 32), asked, Views.draw(count, 0, 0))
+
+
+def silent(module):
+    return [name for name, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+
+
+def test_everything_that_is_trained_receives_a_gradient(frozen):
+    editor, opponent = make()
+    with torch.no_grad():  # inside both margins the hinge's pull on the last biases would cancel exactly
+        for head in [*opponent.critic.heads, *opponent.region_critics[0].heads]:
+            head.patches.bias.fill_(2.0)
+    batch = make_batch()
+    opponent.requires_grad_(False)
+    total, parts, seen = objective.editor_loss(editor, opponent, frozen, batch, CONFIG, step=10**6)
+    total.backward()
+    assert set(parts) == {"edit", "keep", "adversarial", "adversarial_0", "change", "outside", "mask"}
+    assert silent(editor) == []
+    opponent.requires_grad_(True)
+    reach = torch.linspace(0, 1, 8)
+    frequencies = torch.full((len(LABELS),), 0.5)
+    total, parts, _ = objective.opponent_loss(opponent, batch, seen, frequencies, reach, CONFIG)
+    total.backward()
+    assert set(parts) == {"classifier", "robust", "critic", "critic_0"}
+    assert silent(opponent) == []
+
+
+def test_without_edits_the_critic_does_not_learn(frozen):
+    _, opponent = make()
+    batch = make_batch()
+    seen = objective.look_at_pictures(frozen, batch, CONFIG)
+    frequencies = torch.full((len(LABELS),), 0.5)
+    total, parts, _ = objective.opponent_loss(opponent, batch, seen, frequencies, torch.ones(8), CONFIG)
+    total.backward()
+    assert "critic" not in parts
+    assert silent(opponent.classifier) == silent(opponent.robust) == []
+    assert all(p.grad is None for p in [*opponent.critic.parameters(), *opponent.region_critics.parameters()])
+
+
+def test_an_edit_that_changes_nothing_keeps_everything_and_reaches_nowhere(frozen):
+    editor, opponent = make()
+    _, parts, _ = objective.editor_loss(editor, opponent, frozen, make_batch(change=False), CONFIG, step=0)
+    assert parts["keep"].item() == pytest.approx(0, abs=1e-5)
+    assert parts["change"].item() == pytest.approx(0, abs=1e-5)
+    assert parts["mask"].item() == 0
+
+
+def test_change_counts_as_outside_where_edits_may_not_reach(frozen):
+    editor, opponent = make()
+    batch = make_batch()
+    _, parts, _ = objective.editor_loss(editor, opponent, frozen, batch, CONFIG, step=0)
+    assert parts["outside"].item() == 0
+    nowhere = objective.Batch(batch.image, batch.labels, 0 * batch.allowed, batch.requests, batch.views)
+    _, parts, _ = objective.editor_loss(editor, opponent, frozen, nowhere, CONFIG, step=0)
+    assert parts["outside"].item() == pytest.approx(parts["change"].item())
+
+
+def test_kept_loss_is_the_divergence_of_two_beliefs():
+    before, after = torch.tensor([[0.0, 2.0]]), torch.tensor([[0.0, -1.0]])
+    p, q = torch.sigmoid(before[0, 1]), torch.sigmoid(after[0, 1])
+    divergence = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
+    assert objective.kept_loss(after, before, torch.ones(1, 2)).item() == pytest.approx(divergence.item() / 2, rel=1e-5)
+    assert objective.kept_loss(after, before, torch.tensor([[1.0, 0.0]])).item() == pytest.approx(0, abs=1e-7)
+
+
+def test_the_hinge_is_2_for_a_blind_critic_and_0_for_a_sure_one():
+    blind, sure, wrong = [torch.zeros(3, 4)] * 2, [torch.full((3, 4), 2.0)] * 2, [torch.full((3, 4), -2.0)] * 2
+    assert critic.hinge_critic(blind, blind).item() == 2
+    assert critic.hinge_critic(sure, wrong).item() == 0
+    assert critic.hinge_editor(sure).item() == -2
+
+
+def test_every_head_counts_the_same_however_many_patches_it_has():
+    real = [torch.zeros(2, 100), torch.full((2, 1), 1.0)]
+    assert critic.hinge_critic(real, [torch.full((2, 100), -1.0), torch.full((2, 1), -1.0)]).item() == 0.5
+
+
+def test_the_critic_is_told_the_attributes(frozen):
+    _, opponent = make()
+    found = frozen(torch.rand(2, 3, 32, 32) * 2 - 1)
+    labels = torch.ones(2, len(LABELS))
+    for one, other in zip(opponent.critic(found, labels), opponent.critic(found, -labels), strict=True):
+        assert (one - other).abs().max() > 0
+
+
+def test_neighbours_are_seen_at_one_place_and_parts_see_what_the_whole_sees():
+    image = torch.rand(16, 3, 32, 32)
+    views = Views.draw(16, 8, seed=3)
+    seen = crop(image, views, 24)
+    assert seen.shape == (16, 3, 24, 24)
+    for row in range(16):
+        top, left = views.corners[row].tolist()
+        assert torch.equal(seen[row], image[row, :, top : top + 24, left : left + 24])
+    part = slice(4, 12)
+    assert torch.equal(crop(image[part], views.part(part), 24), seen[part])
+    torch.testing.assert_close(degrade(seen, views, 12)[part], degrade(seen[part], views.part(part), 12))
+    assert len({tuple(corner) for corner in views.corners.tolist()}) > 1
