@@ -111,8 +111,8 @@ def measure(turns: int) -> list[str]:
             decoded, more = fresh.submit(memory, data, side).result()
             rows += [
                 "",
-                f"A process with the photograph decoded has {decoded:.0f} MB. An edit of a frame of {side} pixels, a third",
-                f"of it masked and in motion, takes {more:.0f} MB more at most.",
+                f"A process with the photograph decoded has {decoded:.0f} MB. An edit of a frame of {side} pixels,",
+                f"a third of it masked and in motion, takes {more:.0f} MB more at most.",
             ]
     return rows
 

@@ -18,8 +18,7 @@ from service.field_maps import Box, Field, keys
 _STILL = 1 / 32  # of a pixel: what moves less does not move
 _FEW = 60_000  # moved pixels that are looked up one by one
 _SHARP = 150_000  # moved pixels that can be taken by cubic interpolation in time
-_CELL = (8, 40)  # pixels of a cell's side, at least and at most
-_CELL_OF_FRAME = 2.5  # pixels of the frame; a network's flow is coarser still
+_CELL = (8, 32)  # pixels of a cell's side, at least and at most; about two of the frame's
 
 
 def move(photo: Image.Image, box: Box, matrix: np.ndarray, flow: np.ndarray, mask: np.ndarray, spacing: int) -> None:
@@ -106,9 +105,8 @@ class _Motion:
         """In cells."""
         left, top, right, bottom = self.box
         wide, high = right - left, bottom - top
-        side = (
-            max(1, round(np.clip(_CELL_OF_FRAME * alignment.scale(self.matrix), *_CELL) / self.spacing)) * self.spacing
-        )
+        wanted = np.clip(2 * alignment.scale(self.matrix), *_CELL)
+        side = max(1, round(wanted / self.spacing)) * self.spacing
         counts = field_maps.nodes_over(self.box, side)
         vectors = field_maps.sampled(self.vectors, self.matrix, counts, side, 0.0)
         rows, columns = np.mgrid[: counts[0], : counts[1]].astype(np.float32) * side
