@@ -15,7 +15,8 @@ from PIL import Image
 from service import alignment, field_maps
 from service.field_maps import Box, Field, keys
 
-_STILL = 1 / 32  # of a pixel: what moves less does not move
+# What moves less does not move: a part of the frame's pixel, within bounds in the photograph's.
+_STILL, _LEAST_STILL, _MOST_STILL = 1 / 32, 1 / 32, 1 / 4
 _FEW = 60_000  # moved pixels that are looked up one by one
 _SHARP = 150_000  # moved pixels that can be taken by cubic interpolation in time
 _CELL = (8, 32)  # pixels of a cell's side, at least and at most; about two of the frame's
@@ -30,7 +31,9 @@ def move(photo: Image.Image, box: Box, matrix: np.ndarray, flow: np.ndarray, mas
     # Vectors of the frame, turned and stretched to the photograph's pixels.
     vectors = flow @ (matrix[:, :2] * len(flow)).astype(np.float32).T
     lengths = np.abs(vectors).max(axis=2, keepdims=True)
-    moving = lengths > _STILL
+    scale = alignment.scale(matrix)
+    still = min(max(_LEAST_STILL, _STILL * scale), _MOST_STILL)
+    moving = lengths > still
     found = field_maps.region_of(matrix, moving, photo.size)
     part = None if found is None else _within(found, box, spacing)
     if part is None:
@@ -51,8 +54,9 @@ def move(photo: Image.Image, box: Box, matrix: np.ndarray, flow: np.ndarray, mas
         vectors,
         mask[first[0] : first[0] + count[0], first[1] : first[1] + count[1]],
         spacing,
+        still,
     )
-    pixels = float(moving.sum()) * alignment.scale(matrix) ** 2
+    pixels = float(moving.sum()) * scale**2
     if pixels <= _FEW:
         motion.look_up()
     else:
@@ -83,6 +87,7 @@ class _Motion:
     vectors: np.ndarray
     mask: np.ndarray
     spacing: int
+    still: float
 
     def look_up(self) -> None:
         """One by one."""
@@ -95,7 +100,7 @@ class _Motion:
             height, width, _ = part.shape
             by = vectors.rows(rows, columns)[:height].reshape(height, width, 2)
             inside = mask.rows(rows, columns)[:height] > 0
-            y, x = np.nonzero(inside & (np.abs(by).max(axis=2) > _STILL))
+            y, x = np.nonzero(inside & (np.abs(by).max(axis=2) > self.still))
             places = by[y, x] + self.shift
             places += np.stack([x + strip[0] - self.box[0], y + strip[1] - self.box[1]], axis=1).astype(np.float32)
             part[y, x] = np.rint(_cubic(pixels, places)).clip(0, 255)
@@ -112,7 +117,7 @@ class _Motion:
         rows, columns = np.mgrid[: counts[0], : counts[1]].astype(np.float32) * side
         corners = np.stack([columns, rows], axis=2) + vectors + self.shift
         corners = corners.clip(0, [self.source.width, self.source.height])
-        moved = np.abs(vectors).max(axis=2) > _STILL
+        moved = np.abs(vectors).max(axis=2) > self.still
         moved = moved[:-1, :-1] | moved[:-1, 1:] | moved[1:, :-1] | moved[1:, 1:]
         mask = Field(self.mask, self.spacing)
         # In Pillow's order: from the corner at the top left down, and round.
