@@ -126,14 +126,29 @@ def _files(interfaces: dict[str, bundles.Interface]) -> dict[str, FileEntry]:
 
 
 def attach_evaluation(directory: Path, report: dict) -> bundles.Bundle:
-    """Put an evaluation report into a bundle's manifest and model card; the graphs stay as they are."""
+    """Put an evaluation report into a bundle's manifest and model card; the graphs stay as they are.
+
+    `experimental` of the report, if it is there, gives the reason by attribute and direction (added, removed) for those
+    edits of photographs that are not to be offered by default; it takes the place of what the manifest said of them.
+    """
     bundle = bundles.load(directory)
     if report.get("graphs") != evaluation.graph_hashes(bundle):
         raise ExportError(f"{directory}: the report is about other graphs, of {report.get('bundle')}")
     with replacing(directory) as temporary:
         manifest = copied(bundle, temporary)
-        seal(temporary, manifest.model_copy(update={"evaluation": report}), with_samples=False)
+        told = {"evaluation": report, "attributes": _marked(manifest.attributes, report.get("experimental"))}
+        # Checked anew: what a report says may be anything.
+        manifest = Manifest.model_validate(manifest.model_dump() | told)
+        seal(temporary, manifest, with_samples=False)
     return bundles.load(directory)
+
+
+def _marked(attributes: list[Attribute], marks: dict[str, dict[str, str]] | None) -> list[dict[str, Any]]:
+    """Attributes with what a report says of their edits. Raises ExportError for one that the bundle does not have."""
+    if marks and (unknown := set(marks) - {attribute.name for attribute in attributes}):
+        raise ExportError(f"the report's experimental.{min(unknown)}: is not an attribute of this bundle")
+    changes = {} if marks is None else {each.name: {"experimental": marks.get(each.name, {})} for each in attributes}
+    return [each.model_dump() | changes.get(each.name, {}) for each in attributes]
 
 
 def copied(bundle: bundles.Bundle, directory: Path) -> Manifest:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from pydantic import ValidationError
 
 from export import half, parity, writer
 from export.__main__ import main
@@ -16,7 +18,7 @@ from service import golden
 from service.bundle import Bundle
 from service.runtime import OnnxRuntime
 from service.settings import Settings
-from training import checkpoint, config, prior
+from training import checkpoint, config, evaluation, prior
 from training.config import Config, EditorConfig
 from training.editor.model import Editor
 from training.model import ConditionalVAE
@@ -153,3 +155,22 @@ def test_a_bundle_of_schema_1_is_written_again_as_schema_2(tmp_path: Path):
     assert (source.manifest.schema_version, again.manifest.schema_version) == (1, 2)
     for name in ("latent_mean", "latent_weights", "latent_cholesky", "attribute_covariance", "attribute_levels"):
         np.testing.assert_array_equal(getattr(again.prior, name), getattr(source.prior, name))
+
+
+def test_a_report_says_what_is_experimental(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(evaluation, "markdown", lambda report: "Measured.\n")
+    directory = tmp_path / "small"
+    shutil.copytree(bundle.directory, directory)
+    report = {"bundle": "small@1", "graphs": evaluation.graph_hashes(bundle), "edit": {}}
+    assert set(report["graphs"]) == {"encoder.onnx", "decoder.onnx", "editor.onnx"}
+    marks = {"Smiling": {"added": "seen on 31% of faces"}, "Eyeglasses": {"removed": "spoils the picture"}}
+    attached = writer.attach_evaluation(directory, report | {"experimental": marks})
+    assert {a.name: a.experimental for a in attached.manifest.attributes if a.experimental} == marks
+    card = attached.path("MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "| Eyeglasses | removed | spoils the picture |" in card
+    with pytest.raises(writer.ExportError, match=r"experimental\.Bald: is not an attribute"):
+        writer.attach_evaluation(directory, report | {"experimental": {"Bald": {"added": "x"}}})
+    with pytest.raises(ValidationError, match="sideways"):
+        writer.attach_evaluation(directory, report | {"experimental": {"Smiling": {"sideways": "x"}}})
+    again = writer.attach_evaluation(directory, report)  # which says nothing of it
+    assert {a.name: a.experimental for a in again.manifest.attributes if a.experimental} == marks
