@@ -9,7 +9,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from facet import Client, cli
+from facet import Client, RequestError, cli
 from tests.facet.conftest import ROOT, remote
 
 
@@ -191,3 +191,10 @@ def test_an_interrupt_is_one_line(facet, monkeypatch):
 
     monkeypatch.setattr(Client, "models", interrupted)
     assert facet("models") == (130, "", "facet models: error: interrupted\n")
+
+
+def test_what_is_experimental_is_told_in_the_words_of_the_command_line():
+    rule = "adding Bald to a photograph is experimental: seen on 14%; experimental=true allows it"
+    errors = [{"field": "attributes.Bald", "value": 1.0, "rule": rule}]
+    told = cli.described(RequestError(422, "no", errors=errors))
+    assert told == "Bald=1: adding Bald to a photograph is experimental: seen on 14%; --experimental allows it"
