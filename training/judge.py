@@ -1,8 +1,8 @@
 """The judge: an attribute classifier that no training loss has seen, to say whether an edit shows.
 
-It shares neither seed, architecture nor parameters with the opponent that the model trains against: a residual
-network with batch normalisation and average pooling (He et al. 2016) instead of a spectrally normalised
-strided one.
+It shares neither seed, architecture nor parameters with the opponents that models train against: a residual network
+with batch normalisation and average pooling (He et al. 2016), trained from scratch. Its checkpoint says how it wants
+faces framed, and at which logit each attribute's two errors on held-out faces are equal.
 """
 
 from __future__ import annotations
@@ -15,13 +15,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from training import checkpoint
-from training.config import ConfigError
+from training import checkpoint, metrics
+from training.config import ConfigError, DataConfig
 from training.dataset import FaceIndex, augmented
 from training.pixels import to_model
 from training.precision import autocast
 
-_WIDTHS = (32, 64, 128, 192)
+# Channels and residual blocks of each stage; each but the first halves the picture.
+Stages = tuple[tuple[int, int], ...]
+_SMALL: Stages = ((32, 2), (64, 2), (128, 2), (192, 2))
+# For pictures of 96 pixels and more, whose stem halves them twice: hair and glasses take more layers than pixels.
+_LARGE: Stages = ((32, 1), (64, 2), (128, 2), (256, 2))
+_LARGE_FROM = 96
+_DULLED = 0.25  # share of the pictures that lose fine detail, so that no codec's traces become a cue
+_GREY = 0.1  # share of the pictures that lose their colour
 
 
 class _Residual(nn.Module):
@@ -38,21 +45,38 @@ class _Residual(nn.Module):
         return F.relu(y + self.shortcut(x))
 
 
-class Judge(nn.Module):
-    """f32 [N, 3, S, S] in -1..1 to attribute logits f32 [N, K]; `features` gives f32 [N, 192] for distances."""
+def _stem(image_size: int, width: int) -> nn.Module:
+    if image_size < _LARGE_FROM:
+        return nn.Conv2d(3, width, 5, stride=2, padding=2)
+    first = nn.Conv2d(3, width // 2, 3, stride=2, padding=1, bias=False)
+    second = nn.Conv2d(width // 2, width, 3, stride=2, padding=1)
+    return nn.Sequential(first, nn.BatchNorm2d(width // 2), nn.ReLU(), second)
 
-    def __init__(self, attributes: list[str], image_size: int) -> None:
+
+class Judge(nn.Module):
+    """f32 [N, 3, S, S] in -1..1 to attribute logits f32 [N, K]; `features` gives f32 [N, F] for distances.
+
+    `data` says how faces are framed for it, where that is known. `thresholds` f32 [K] are the logits above which an
+    attribute counts as seen; 0 unless they were chosen on held-out faces (`equal_errors`).
+    """
+
+    def __init__(self, attributes: list[str], image_size: int, data: DataConfig | None = None) -> None:
         super().__init__()
-        self.attribute_names, self.image_size = list(attributes), image_size
-        self.stem = nn.Conv2d(3, _WIDTHS[0], 5, stride=2, padding=2)
+        self.attribute_names, self.image_size, self.data = list(attributes), image_size, data
+        self.thresholds = np.zeros(len(attributes), dtype=np.float32)
+        stages = _SMALL if image_size < _LARGE_FROM else _LARGE
+        width = stages[0][0]
+        self.stem = _stem(image_size, width)
         blocks = []
-        for inputs, outputs in zip((_WIDTHS[0], *_WIDTHS), _WIDTHS, strict=False):
-            blocks += [_Residual(inputs, outputs, 1 if inputs == outputs else 2), _Residual(outputs, outputs, 1)]
+        for outputs, count in stages:
+            blocks.append(_Residual(width, outputs, 1 if width == outputs else 2))
+            blocks += [_Residual(outputs, outputs, 1) for _ in range(count - 1)]
+            width = outputs
         self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(_WIDTHS[-1], len(attributes)))
+        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(width, len(attributes)))
 
     def features(self, image: Tensor) -> Tensor:
-        """Globally pooled features f32 [N, 192] before the linear head."""
+        """Globally pooled features f32 [N, F] before the linear head; F = 192, or 256 from 96 pixels on."""
         return self.blocks(F.relu(self.stem(image))).mean(dim=(2, 3)).float()
 
     def forward(self, image: Tensor) -> Tensor:
@@ -60,11 +84,12 @@ class Judge(nn.Module):
 
     @torch.no_grad()
     def look(self, pixels: np.ndarray, batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
-        """Logits f32 [N, K] and features f32 [N, 192] of uint8 [N, S, S, 3]."""
-        device = self.stem.weight.device
+        """Logits f32 [N, K] and features f32 [N, F] of uint8 [N, S, S, 3]."""
+        weight = next(self.parameters())
         logits, features = [], []
         for start in range(0, len(pixels), batch_size):
-            found = self.features(to_model(pixels[start : start + batch_size], device))
+            batch = to_model(pixels[start : start + batch_size], weight.device)
+            found = self.features(batch.contiguous(memory_format=torch.channels_last))
             features.append(found.cpu())
             logits.append(self.head(found).float().cpu())
         return torch.cat(logits).numpy(), torch.cat(features).numpy()
@@ -73,24 +98,31 @@ class Judge(nn.Module):
 def train_judge(
     index: FaceIndex,
     pixels: np.ndarray,
-    image_size: int,
+    data: DataConfig,
     seed: int,
     epochs: int,
     device: torch.device,
     batch_size: int = 128,
     learning_rate: float = 2e-3,
+    balance: float = 0,
 ) -> Judge:
-    """Train on `pixels` uint8 [N, S + 2m, S + 2m, 3] with flips, shifts within the margin m and light jitter."""
+    """Train on `pixels` uint8 [N, S + 2m, S + 2m, 3] with flips, shifts within the margin m and jittered colours.
+
+    With `balance` both values of an attribute weigh the same in the loss: .5 / frequency, but at most `balance`; then
+    some pictures also lose colour or fine detail. Without it every picture weighs the same.
+    """
     torch.manual_seed(seed)
     rng = np.random.default_rng([seed, 99])
-    judge = Judge(index.attributes, image_size).to(device, memory_format=torch.channels_last)
-    labels = torch.from_numpy((index.labels > 0).astype(np.float32))
+    size = data.image_size
+    judge = Judge(index.attributes, size, data).to(device, memory_format=torch.channels_last)
+    present = (index.labels > 0).astype(np.float32)
+    labels, weights = torch.from_numpy(present), torch.from_numpy(value_weights(present, balance))
     steps = len(index) // batch_size * epochs
     if steps == 0:
         raise ConfigError(f"a judge needs at least {batch_size} pictures, there are {len(index)}")
     optimiser = torch.optim.AdamW(judge.parameters(), lr=learning_rate, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps, pct_start=0.2)
-    margin = (pixels.shape[1] - image_size) // 2
+    margin = (pixels.shape[1] - size) // 2
     bar = tqdm(total=steps, unit="step", mininterval=1.0)
     judge.train()
     for _ in range(epochs):
@@ -98,12 +130,17 @@ def train_judge(
         for start in range(0, len(order) - batch_size + 1, batch_size):
             rows = order[start : start + batch_size]
             offsets = rng.integers(0, 2 * margin + 1, size=(batch_size, 2))
-            batch = to_model(augmented(pixels, rows, image_size, offsets, rng.random(batch_size) < 0.5), device)
+            batch = to_model(augmented(pixels, rows, size, offsets, rng.random(batch_size) < 0.5), device)
             light = torch.from_numpy(rng.normal(0, 0.1, (2, batch_size, 1, 1, 1)).astype(np.float32)).to(device)
             batch = batch * (1 + light[0]) + light[1]
+            if balance:
+                batch = _recoloured(batch, rng)
             with autocast(device):
-                logits = judge(batch)
-            loss = F.binary_cross_entropy_with_logits(logits, labels[torch.from_numpy(rows)].to(device))
+                logits = judge(batch.contiguous(memory_format=torch.channels_last))
+            chosen = torch.from_numpy(rows)
+            loss = F.binary_cross_entropy_with_logits(
+                logits, labels[chosen].to(device), weight=weights[chosen].to(device)
+            )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
@@ -115,6 +152,58 @@ def train_judge(
     return judge.eval()
 
 
+def value_weights(present: np.ndarray, largest: float) -> np.ndarray:
+    """.5 / frequency of each label's value in its column, at most `largest`; f32 [N, K] of f32 [N, K] in {0, 1}.
+
+    With `largest` 0 all are 1.
+    """
+    if not largest:
+        return np.ones_like(present)
+    frequency = np.clip(present.mean(0), 1e-6, 1 - 1e-6)
+    return np.where(present > 0, 0.5 / frequency, 0.5 / (1 - frequency)).clip(max=largest).astype(np.float32)
+
+
+def _recoloured(batch: Tensor, rng: np.random.Generator) -> Tensor:
+    """Another white balance for all of f32 [N, 3, S, S]; for some no colour at all, for some a slight blur."""
+    count = len(batch)
+
+    def drawn(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values.astype(np.float32)).to(batch.device)
+
+    batch = batch * (1 + drawn(rng.normal(0, 0.05, (count, 3, 1, 1)))) + drawn(rng.normal(0, 0.03, (count, 3, 1, 1)))
+    grey = drawn(rng.random((count, 1, 1, 1)) < _GREY)
+    batch = torch.lerp(batch, batch.mean(1, keepdim=True).expand_as(batch), grey)
+    dulled = np.flatnonzero(rng.random(count) < _DULLED)
+    if len(dulled):
+        share = drawn(rng.random((len(dulled), 1, 1, 1)))
+        blurred = F.avg_pool2d(F.pad(batch[dulled], (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+        batch[dulled] = torch.lerp(batch[dulled], blurred, share)
+    return batch
+
+
+def assess(judge: Judge, pixels: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, float]]:
+    """How well it sees each attribute of held-out faces, after its thresholds were set there to equal errors.
+
+    `pixels` uint8 [N, S, S, 3], `labels` int8 [N, K] in {-1, +1}. Gives, by attribute, `auc`, the `threshold` as a
+    logit, and `balanced_accuracy`, the mean of both values', there; one that shows one value only keeps 0 and has none.
+    """
+    logits, _ = judge.look(pixels)
+    found: dict[str, dict[str, float]] = {}
+    for column, name in enumerate(judge.attribute_names):
+        present = labels[:, column] > 0
+        if present.all() or not present.any():
+            continue
+        threshold = metrics.equal_error_threshold(logits[:, column], present)
+        seen = logits[:, column] > threshold
+        judge.thresholds[column] = threshold
+        found[name] = {
+            "auc": metrics.auc(logits[:, column], present),
+            "balanced_accuracy": float((seen[present].mean() + (~seen[~present]).mean()) / 2),
+            "threshold": threshold,
+        }
+    return found
+
+
 def save_judge(judge: Judge, path: Path, facts: dict) -> None:
     """Write the judge with `facts` (seed, epochs, data hash, accuracy) atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,6 +213,8 @@ def save_judge(judge: Judge, path: Path, facts: dict) -> None:
             "judge": judge.state_dict(),
             "attributes": judge.attribute_names,
             "image_size": judge.image_size,
+            "data": None if judge.data is None else judge.data.model_dump(mode="json"),
+            "thresholds": [float(value) for value in judge.thresholds],
             "facts": facts,
         },
     )
@@ -134,6 +225,8 @@ def load_judge(path: Path) -> tuple[Judge, dict]:
     state = checkpoint.load(path)
     if "judge" not in state:
         raise checkpoint.CheckpointError(f"{path}: holds no judge")
-    judge = Judge(state["attributes"], state["image_size"])
+    data = state.get("data")
+    judge = Judge(state["attributes"], state["image_size"], None if data is None else DataConfig.model_validate(data))
     judge.load_state_dict(state["judge"])
+    judge.thresholds = np.array(state.get("thresholds", judge.thresholds), dtype=np.float32)
     return judge.eval().to(memory_format=torch.channels_last), state["facts"]

@@ -60,6 +60,47 @@ def monotonicity(strengths: np.ndarray, values: np.ndarray) -> float:
     return float(np.divide(ranks @ order, scale, out=np.zeros(len(ranks)), where=scale > 0).mean())
 
 
+def auc(scores: np.ndarray, present: np.ndarray) -> float:
+    """Area under the ROC curve of `scores` f [N] for bool [N]."""
+    return float(roc_auc_score(present, scores))
+
+
+def equal_error_threshold(scores: np.ndarray, present: np.ndarray) -> float:
+    """The threshold above which as large a share of the absent is seen as of the present is missed.
+
+    `scores` f [N], `present` bool [N] with both values. Of several such thresholds, or where none is exact, the one in
+    the middle of those that come closest.
+    """
+    values = np.unique(scores)
+    candidates = np.concatenate([[values[0] - 1], (values[:-1] + values[1:]) / 2, [values[-1] + 1]])
+    there, not_there = np.sort(scores[present]), np.sort(scores[~present])
+    missed = np.searchsorted(there, candidates, side="right") / len(there)
+    false = 1 - np.searchsorted(not_there, candidates, side="right") / len(not_there)
+    gap = np.abs(missed - false)
+    closest = candidates[gap <= gap.min() + 1e-12]
+    return float((closest[0] + closest[-1]) / 2)
+
+
+def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """KID: the unbiased squared maximum mean discrepancy of f [N, D] and f [M, D] (Binkowski et al. 2018).
+
+    The kernel is (x y / D + 1)^3. 0 on average for two samples of the same pictures' kind, and then often below it.
+    Raises ValueError for fewer than two rows.
+    """
+    if min(len(a), len(b)) < 2:
+        raise ValueError(f"{len(a)} and {len(b)} rows: a kernel distance needs two of each")
+    a, b = a.astype(np.float64), b.astype(np.float64)
+
+    def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return (x @ y.T / x.shape[1] + 1) ** 3
+
+    def within(x: np.ndarray) -> float:
+        values = kernel(x, x)
+        return (values.sum() - np.trace(values)) / (len(x) * (len(x) - 1))
+
+    return float(within(a) + within(b) - 2 * kernel(a, b).mean())
+
+
 def probe_auc(
     train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray, kind: str
 ) -> np.ndarray:

@@ -51,3 +51,38 @@ def test_a_probe_finds_what_is_there_and_nothing_else(kind):
     assert scores[0] > 0.97
     assert 0.4 < scores[1] < 0.6
     assert np.isnan(scores[2])
+
+
+def test_equal_errors_are_equal():
+    scores = np.concatenate([RNG.normal(2, 1, 500), RNG.normal(0, 1, 20_000)])
+    present = np.arange(len(scores)) < 500
+    threshold = metrics.equal_error_threshold(scores, present)
+    missed, false = (scores[present] <= threshold).mean(), (scores[~present] > threshold).mean()
+    assert missed == pytest.approx(false, abs=0.003)
+    assert threshold == pytest.approx(1, abs=0.1)
+
+
+def test_equal_errors_of_what_is_told_apart_lie_in_the_middle():
+    assert metrics.equal_error_threshold(np.array([0.0, 1.0, 5.0, 6.0]), np.array([0, 0, 1, 1], dtype=bool)) == 3
+
+
+def test_kernel_distance_is_the_unbiased_estimate_of_its_formula():
+    a, b = RNG.standard_normal((5, 4)), RNG.standard_normal((7, 4)) + 1
+
+    def kernel(x, y):
+        return (sum(x * y) / 4 + 1) ** 3
+
+    within_a = np.mean([kernel(a[i], a[j]) for i in range(5) for j in range(5) if i != j])
+    within_b = np.mean([kernel(b[i], b[j]) for i in range(7) for j in range(7) if i != j])
+    between = np.mean([kernel(x, y) for x in a for y in b])
+    assert metrics.kernel_distance(a, b) == pytest.approx(within_a + within_b - 2 * between)
+
+
+def test_kernel_distance_is_zero_on_average_and_grows_with_a_shift():
+    a = RNG.standard_normal((400, 8))
+    same = [metrics.kernel_distance(a[:100], RNG.standard_normal((100, 8))) for _ in range(50)]
+    assert abs(np.mean(same)) < 3 * np.std(same) / np.sqrt(50)
+    shifted = [metrics.kernel_distance(a[:100], a[100:200] + step) for step in (0.3, 0.6)]
+    assert 0 < shifted[0] < shifted[1]
+    with pytest.raises(ValueError, match="1 and 400 rows"):
+        metrics.kernel_distance(a[:1], a)
