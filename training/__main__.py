@@ -172,27 +172,35 @@ def _without_paths(arguments: argparse.Namespace) -> list[str]:
 def train_judge(arguments: argparse.Namespace) -> int:
     """Train an independent attribute classifier."""
     settings = config.load(arguments.preset, arguments.set)
-    index, pixels = _faces(arguments, settings, "train", int(settings.data.shift))
+    margin = settings.data.margin if arguments.balance else int(settings.data.shift)
+    index, pixels = _faces(arguments, settings, "train", margin)
     held_out, held_out_pixels = _faces(arguments, settings, "validation")
     trained = judge.train_judge(
         index,
         pixels,
-        settings.data.image_size,
+        settings.data,
         arguments.seed,
         arguments.epochs,
         distributed.start(),
         arguments.batch_size,
+        balance=arguments.balance,
     ).cpu()
+    quality = judge.assess(trained, held_out_pixels, held_out.labels)
     logits, _ = trained.look(held_out_pixels)
     accuracy = ((logits > 0) == (held_out.labels > 0)).mean(0)
     facts = {
         "seed": arguments.seed,
         "epochs": arguments.epochs,
         "data_sha256": index.digest(),
+        "balance": arguments.balance,
         "validation_accuracy": {name: float(a) for name, a in zip(index.attributes, accuracy, strict=True)},
+        "validation": quality,
     }
     judge.save_judge(trained, arguments.out, facts)
     print(f"{arguments.out}: accuracy {accuracy.mean():.4f} on {len(held_out)} held-out pictures")
+    for name, found in quality.items():
+        accuracy = f"{100 * found['balanced_accuracy']:.1f}% at logit {found['threshold']:+.2f}"
+        print(f"{name}: AUC {found['auc']:.3f}, {accuracy}")
     return 0
 
 
@@ -357,6 +365,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, required=True, help="not the seed of anything it will judge")
     command.add_argument("--epochs", type=int, default=8)
     command.add_argument("--batch-size", type=int, default=128)
+    command.add_argument(
+        "--balance", type=float, default=0, metavar="W", help="weigh values by .5 / frequency, W at most; 0: do not (0)"
+    )
     command.add_argument("--out", type=Path, required=True)
 
     command = add("calibrate", calibrate)
