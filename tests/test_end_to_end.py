@@ -72,6 +72,23 @@ def bundle(painted, tmp_path_factory) -> bundles.Bundle:
                 str(work / "found"),
             ],
         ),
+        (
+            training,
+            [
+                "evaluate-edits",
+                *data,
+                "--bundle",
+                str(directory),
+                "--judge",
+                str(work / "judge.pt"),
+                "--pictures",
+                "16",
+                "--networks",
+                str(work / "none"),
+                "--out",
+                str(work / "found"),
+            ],
+        ),
         (export, ["attach", "--bundle", str(directory), "--evaluation", str(work / "found" / "evaluation.json")]),
         (
             training,
@@ -180,6 +197,17 @@ def test_the_manifest_tells_where_the_model_comes_from(bundle):
     card = bundle.path("MODEL_CARD.md").read_text()
     assert "edit accuracy, mean" in card
     assert "CC0-1.0" in card
+
+
+def test_edits_of_photographs_are_judged_as_the_service_makes_them(bundle):
+    found = json.loads((bundle.directory.parent.parent / "found" / "photographs.json").read_text())
+    assert found["bundle"] == bundle.identity
+    assert found["edits"]["balanced"]["mean"] > 0.6
+    assert found["side_effects"]["both"]["mean"] < 0.2
+    assert found["gradual"]["both"]["mean"] > 0.5
+    assert found["faces"]["added"]["Smiling"] == 8
+    assert "inception-v3.bin" in found["realism"]["skipped"]
+    assert (bundle.directory.parent.parent / "found" / "photographs.md").read_text().startswith("96 edits")
 
 
 def test_weights_are_stored_as_half_precision(bundle):

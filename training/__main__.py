@@ -1,4 +1,4 @@
-"""python -m training {fetch,shard,masks,fit,judge,calibrate,evaluate,figures}"""
+"""python -m training {fetch,shard,masks,fit,judge,calibrate,evaluate,evaluate-edits,figures}"""
 
 from __future__ import annotations
 
@@ -34,6 +34,11 @@ from training.editor import trainer as editor_trainer
 from training.editor.features import Features
 from training.editor.source import CachedEditorFaces
 from training.editor.trainer import EditorTrainer
+from training.evaluation import material, photographs, photographs_tables
+from training.evaluation import report as reports
+from training.evaluation.editing import EditingError, ServiceEditor
+from training.evaluation.locality import Ellipse
+from training.evaluation.masks import EditorMasks
 from training.graphs import BundleGraphs, TorchGraphs
 from training.person_masks import load_masks
 from training.precision import autocast
@@ -267,6 +272,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
     train, held_out = Faces(train_pixels, train_index.labels), Faces(pixels[rows], index.labels[rows])
     names = bundle.manifest.attribute_names
     judging, facts = _judge_of(arguments.judge, names)
+    if judging.image_size != pixels.shape[1]:
+        size = f"{judging.image_size} pixels; the bundle draws {pixels.shape[1]}"
+        raise checkpoint.CheckpointError(f"{arguments.judge}: judges pictures of {size}")
     report = evaluation.evaluate(BundleGraphs(bundle), judging, names, held_out, train, bundle.prior)
     report = {
         "bundle": bundle.identity,
@@ -275,9 +283,45 @@ def evaluate(arguments: argparse.Namespace) -> int:
         **report,
     }
     report["judge"]["seed"], report["judge"]["epochs"] = facts["seed"], facts["epochs"]
-    evaluation.save(report, arguments.out)
-    print((arguments.out / "evaluation.md").read_text())
+    text = evaluation.markdown(report)
+    reports.save(report, arguments.out, text)
+    print(text)
     return 0
+
+
+def evaluate_edits(arguments: argparse.Namespace) -> int:
+    """Judge a bundle's edits of photographs, as the service makes them."""
+    bundle = bundles.load(arguments.bundle)
+    names = bundle.manifest.attribute_names
+    judging, facts = _judge_of(arguments.judge, names)
+    # All training pictures, whatever the bundle was trained on: none of their people are held out for the judge either.
+    settings = config.Config(name="judge", data=material.framing(judging))
+    held_out, train = (_partition(arguments, settings, part) for part in (arguments.partition, "train"))
+    faces, asked = material.photographs(held_out, train, max(1, arguments.pictures // 2))
+    judges = material.judges(judging, held_out, train, arguments.networks, arguments.cache)
+    ellipse = Ellipse(semi_axes=tuple(arguments.ellipse))
+    with ServiceEditor(bundle) as editor:
+        found = photographs.evaluate(editor, judges, names, faces, asked, ellipse, EditorMasks.of(bundle))
+    report = {
+        "kind": photographs_tables.KIND,
+        "bundle": bundle.identity,
+        "graphs": evaluation.graph_hashes(bundle),
+        "partition": arguments.partition,
+        "pictures": len(faces.files),
+        "judge": {name: facts.get(name) for name in ("seed", "epochs", "balance", "validation")},
+        **found,
+    }
+    text = photographs_tables.markdown(report)
+    reports.save(report, arguments.out, text, photographs_tables.KIND)
+    print(text)
+    return 0
+
+
+def _partition(
+    arguments: argparse.Namespace, settings: config.Config, partition: dataset.Partition
+) -> material.Partition:
+    pictures = _pictures(arguments, settings, partition)
+    return material.Partition(pictures, pictures.index() if isinstance(pictures, ShardedFaces) else pictures)
 
 
 def draw(arguments: argparse.Namespace) -> int:
@@ -366,7 +410,11 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--epochs", type=int, default=8)
     command.add_argument("--batch-size", type=int, default=128)
     command.add_argument(
-        "--balance", type=float, default=0, metavar="W", help="weigh values by .5 / frequency, W at most; 0: do not (0)"
+        "--balance",
+        type=float,
+        default=0,
+        metavar="W",
+        help="weigh rare values by .5 / frequency, W at most; 0: do not",
     )
     command.add_argument("--out", type=Path, required=True)
 
@@ -393,6 +441,27 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--partition", choices=("validation", "test"), default="validation")
     command.add_argument("--out", type=Path, required=True)
 
+    command = add("evaluate-edits", evaluate_edits)
+    command.add_argument("--bundle", type=Path, required=True)
+    command.add_argument("--judge", type=Path, required=True, help="one that was trained with --balance")
+    command.add_argument("--partition", choices=("validation", "test"), default="validation")
+    command.add_argument(
+        "--pictures",
+        type=_at_least_one,
+        default=206,
+        help="edits of each attribute, half of them in each direction (206)",
+    )
+    command.add_argument(
+        "--ellipse",
+        type=float,
+        nargs=2,
+        default=Ellipse().semi_axes,
+        metavar=("WIDTH", "HEIGHT"),
+        help="half axes round the face, in pixels of the aligned picture, outside which nothing should change (80 100)",
+    )
+    add_networks(command)
+    command.add_argument("--out", type=Path, required=True)
+
     command = add("figures", draw, data_required=False)
     command.add_argument("--bundle", type=Path, required=True)
     command.add_argument(
@@ -411,6 +480,7 @@ _MISTAKES = (
     config.ConfigError,
     DivergedError,
     dataset.DatasetError,
+    EditingError,
     networks.NetworkError,
     tflite.TfliteError,
 )

@@ -21,6 +21,7 @@ from service.settings import Settings
 from training import checkpoint, config, evaluation, prior
 from training.config import Config, EditorConfig
 from training.editor.model import Editor
+from training.evaluation.masks import EditorMasks
 from training.model import ConditionalVAE
 
 NAMES = ["Smiling", "Eyeglasses", "Black_Hair", "Blond_Hair"]
@@ -109,6 +110,17 @@ def test_no_change_is_a_mask_of_zeros(bundle: Bundle):
     image = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
     inputs = {"image": image, "change": torch.zeros(2, len(NAMES))}
     assert not parity.run_onnx(bundle.path("editor.onnx"), inputs)["mask"].any()
+
+
+def test_what_the_editor_leaves_alone_is_told_as_the_service_asks_it(bundle: Bundle):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 218, 178, 3), dtype=np.uint8)
+    unmasked = EditorMasks.of(bundle).unmasked(pixels, "Smiling", 1.0)
+    assert unmasked.shape == (2, 218, 178)
+    left, top, right, bottom = (int(side) for side in bundle.manifest.editor_frame.crop_box)
+    inside = unmasked[:, top:bottom, left:right]
+    assert not inside.all()
+    assert unmasked.sum() - inside.sum() == 2 * (218 * 178 - inside[0].size)
+    assert EditorMasks.of(bundles.load(Path(__file__).parents[2] / "bundles" / "celeba64")) is None
 
 
 def test_triton_gets_the_editor_too(bundle: Bundle, tmp_path: Path):

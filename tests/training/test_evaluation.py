@@ -10,6 +10,7 @@ from service import images
 from service.vectors import Sampler
 from tests import painter
 from training import dataset, evaluation, prior
+from training.evaluation import decoder, tally
 
 NAMES = painter.ATTRIBUTES
 SIZE = 32
@@ -94,7 +95,7 @@ def test_the_report_becomes_tables():
 def test_the_judge_is_told_apart_by_what_faces_really_show():
     labels = np.array([[1, 1], [1, -1], [-1, -1], [-1, -1]], dtype=np.int8)
     logits = np.array([[2.0, -1.0], [-1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
-    found = evaluation._by_value(["Bald", "Young"], logits, labels)
+    found = decoder._by_value(["Bald", "Young"], logits, labels)
     assert found["real_present"]["attributes"] == {"Bald": 0.5, "Young": 0.0}
     assert found["real_absent"]["attributes"] == {"Bald": 1.0, "Young": pytest.approx(2 / 3)}
 
@@ -153,9 +154,9 @@ def test_inversion_goes_by_the_label_and_leaves_the_rest_as_shown():
 
 def test_rare_pictures_weigh_as_much_as_common_ones():
     labels = np.array([[-1], [-1], [-1], [1]], dtype=np.int8)
-    tally = evaluation._EditTally(["Smiling"], labels, plain_logits=labels.astype(float))
-    tally.add(0, np.array([[-1.0], [-1.0], [-1.0], [-1.0]]))  # only the rare one was edited
-    found = tally.report()
+    edits = tally.EditTally(["Smiling"], labels, plain_logits=labels.astype(float))
+    edits.add(0, np.array([[-1.0], [-1.0], [-1.0], [-1.0]]))  # only the rare one was edited
+    found = edits.report()
     assert found["balanced_accuracy"]["mean"] == 0.5
     assert found["accuracy"]["mean"] == 0.25
 
@@ -163,13 +164,13 @@ def test_rare_pictures_weigh_as_much_as_common_ones():
 def test_subgroups_are_told_apart():
     names = ["Smiling", "Male", "Young"]
     labels = np.array([[-1, 1, 1], [1, 1, 1], [-1, -1, 1]], dtype=np.int8)
-    tally = evaluation._EditTally(names, labels, plain_logits=labels.astype(float))
+    edits = tally.EditTally(names, labels, plain_logits=labels.astype(float))
     for attribute in range(3):
         edited = labels.astype(float)
         edited[:2, attribute] *= -1  # the third picture is not edited at all ...
         edited[2, 2] *= -1  # ... and always looks old afterwards
-        tally.add(attribute, edited)
-    found = evaluation._subgroups(names, labels, {"raw": tally, "residual": tally})
+        edits.add(attribute, edited)
+    found = decoder._subgroups(names, labels, {"raw": edits, "residual": edits})
     assert [(g["traits"], g["pictures"]) for g in found] == [
         ({"Male": True, "Young": True}, 2),
         ({"Male": False, "Young": True}, 1),
@@ -178,4 +179,4 @@ def test_subgroups_are_told_apart():
     assert men == {"accuracy": 1.0, "side_effects": 0.0}
     assert women["accuracy"] == pytest.approx(1 / 3)
     assert women["side_effects"] == pytest.approx(1 / 3)  # half of the others wrong in two edits of three
-    assert evaluation._subgroups(["Smiling"], labels[:, :1], {}) == []
+    assert decoder._subgroups(["Smiling"], labels[:, :1], {}) == []

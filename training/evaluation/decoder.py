@@ -1,4 +1,4 @@
-"""The protocol that says how good a model is: edits judged by a network that no loss has seen.
+"""The protocol for encoder and decoder, on framed pictures: edits judged by a network that no loss has seen.
 
 Everything is measured on pictures as they come, without given attributes: the encoder's estimates fill the gaps.
 Labels only say in which direction an attribute is inverted and whether the judge is right.
@@ -7,8 +7,6 @@ Labels only say in which direction an attribute is inverted and whether the judg
 from __future__ import annotations
 
 import itertools
-import json
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,6 +17,8 @@ from service.vectors import Sampler
 from training import attributes as attribute_rules
 from training import metrics
 from training.dataset import Faces
+from training.evaluation.report import rounded, shown
+from training.evaluation.tally import EditTally, column_means, per_attribute
 from training.graphs import Graphs, encode_unknown
 from training.judge import Judge
 
@@ -57,15 +57,11 @@ def evaluate(
             "ssim": metrics.ssim(reconstruction, held_out.pixels),
             "sharpness_of_real": metrics.sharpness(reconstruction) / metrics.sharpness(held_out.pixels),
         },
-        "estimates": _per_attribute(names, ((shown > 0) == (held_out.labels > 0)).mean(0)),
+        "estimates": per_attribute(names, ((shown > 0) == (held_out.labels > 0)).mean(0)),
         "gradual": _gradual(graphs, judge, names, held_out.first(_GRADUAL_PICTURES)),
         "generation": _generation(graphs, judge, names, held_out, train, prior),
     }
-    return _rounded(report)
-
-
-def _per_attribute(names: list[str], values: np.ndarray) -> dict:
-    return {"mean": float(np.nanmean(values)), "attributes": dict(zip(names, map(float, values), strict=True))}
+    return rounded(report)
 
 
 def _accuracy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -76,7 +72,7 @@ def _by_value(names: list[str], logits: np.ndarray, labels: np.ndarray) -> dict:
     """The judge's accuracy on real faces that have an attribute, and on those that have it not."""
     right = (logits > 0) == (labels > 0)
     return {
-        f"real_{kind}": _per_attribute(names, _column_means(np.where(labels == value, right, np.nan)))
+        f"real_{kind}": per_attribute(names, column_means(np.where(labels == value, right, np.nan)))
         for kind, value in (("present", 1), ("absent", -1))
     }
 
@@ -97,8 +93,8 @@ def judge_edits(
     real_logits, _ = judge.look(faces.pixels)
     plain_logits, _ = judge.look(reconstruction)
     tallies = {
-        "raw": _EditTally(names, faces.labels, plain_logits),
-        "residual": _EditTally(names, faces.labels, real_logits),
+        "raw": EditTally(names, faces.labels, plain_logits),
+        "residual": EditTally(names, faces.labels, real_logits),
     }
     for attribute in range(len(names)):
         edited = graphs.decode(latent, inverted(shown, faces.labels, attribute, names))
@@ -106,63 +102,17 @@ def judge_edits(
         tallies["residual"].add(attribute, judge.look(residual_edit(faces.pixels, reconstruction, edited))[0])
     return {
         "judge": {
-            "real": _per_attribute(names, _accuracy(real_logits, faces.labels)),
+            "real": per_attribute(names, _accuracy(real_logits, faces.labels)),
             # What to hold edits against: of many rare attributes the judge misses half, where they are really there.
             **_by_value(names, real_logits, faces.labels),
-            "reconstructions": _per_attribute(names, _accuracy(plain_logits, faces.labels)),
+            "reconstructions": per_attribute(names, _accuracy(plain_logits, faces.labels)),
         },
         "edit": {kind: tally.report() for kind, tally in tallies.items()},
         "subgroups": _subgroups(names, faces.labels, tallies),
     }
 
 
-class _EditTally:
-    """What the judge sees after inverting each attribute of every picture in turn, picture by picture.
-
-    `plain_logits` f32 [N, K] are the judge's on the same pictures with nothing edited: reconstructions for raw decodes,
-    the pictures themselves for residual edits.
-    """
-
-    def __init__(self, names: list[str], labels: np.ndarray, plain_logits: np.ndarray) -> None:
-        self.names, self.present = names, labels > 0
-        self.plain_error = (plain_logits > 0) != self.present
-        self.exclusion = attribute_rules.exclusion_matrix(names).numpy()
-        self.done = np.full(labels.shape, np.nan)  # f64 [N, K]: 1 where the inversion of attribute k shows
-        self.extra = np.full(labels.shape, np.nan)  # f64 [N, K]: share of the others wrong, beyond what was before
-
-    def add(self, attribute: int, logits: np.ndarray) -> None:
-        seen = logits > 0
-        self.done[:, attribute] = seen[:, attribute] != self.present[:, attribute]
-        # The edited attribute is no side effect, nor are the others of its group, which the edit clears.
-        others = ~self.exclusion[attribute]
-        others[attribute] = False
-        error = (seen != self.present).astype(float) - self.plain_error
-        self.extra[:, attribute] = error[:, others].mean(1) if others.any() else 0
-
-    def report(self) -> dict:
-        added, removed = (_column_means(np.where(which, self.done, np.nan)) for which in (~self.present, self.present))
-        measures = {
-            # Weighted by how often each direction was asked: the share of all pictures on which the edit shows.
-            "accuracy": self.done.mean(0),
-            "balanced_accuracy": _column_means(np.stack([added, removed])),
-            "added": added,
-            "removed": removed,
-            "side_effects": self.extra.mean(0),
-        }
-        return {name: _per_attribute(self.names, values) for name, values in measures.items()}
-
-    def subgroup(self, rows: np.ndarray) -> dict:
-        """Means over the pictures where bool [N] `rows` holds, and over all attributes."""
-        return {"accuracy": float(self.done[rows].mean()), "side_effects": float(self.extra[rows].mean())}
-
-
-def _column_means(values: np.ndarray) -> np.ndarray:
-    """Means over the rows that are not NaN; NaN for a column that has none."""
-    known = ~np.isnan(values)
-    return np.divide(np.nansum(values, axis=0), known.sum(0), out=np.full(values.shape[1], np.nan), where=known.any(0))
-
-
-def _subgroups(names: list[str], labels: np.ndarray, tallies: dict[str, _EditTally]) -> list[dict]:
+def _subgroups(names: list[str], labels: np.ndarray, tallies: dict[str, EditTally]) -> list[dict]:
     """Edits for each combination of the perceived traits that SUBGROUPS names, as far as the model knows them."""
     traits = [name for name in SUBGROUPS if name in names]
     columns = labels[:, [names.index(name) for name in traits]] > 0
@@ -180,7 +130,7 @@ def _leakage(graphs: Graphs, names: list[str], train: Faces, latent: np.ndarray,
     train = train.first(_PROBE_PICTURES)
     train_latent, _ = encode_unknown(graphs, train.pixels, len(names))
     return {
-        kind: _per_attribute(names, metrics.probe_auc(train_latent, train.labels, latent, labels, kind))
+        kind: per_attribute(names, metrics.probe_auc(train_latent, train.labels, latent, labels, kind))
         for kind in ("linear", "mlp")
     }
 
@@ -200,7 +150,7 @@ def _gradual(graphs: Graphs, judge: Judge, names: list[str], faces: Faces) -> di
         direction = -faces.labels[:, [attribute]]
         for kind, values in logits.items():
             rank[kind][attribute] = metrics.monotonicity(GRADUAL_STRENGTHS, np.stack(values, axis=1) * direction)
-    return {kind: _per_attribute(names, values) for kind, values in rank.items()}
+    return {kind: per_attribute(names, values) for kind, values in rank.items()}
 
 
 def _generation(
@@ -219,24 +169,14 @@ def _generation(
     seen = logits > 0
     recall = np.array([seen[present[:, k], k].mean() if present[:, k].any() else np.nan for k in range(len(names))])
     return {
-        "asked_seen": _per_attribute(names, (seen == present).mean(0)),
-        "asked_present_seen": _per_attribute(names, recall),
+        "asked_seen": per_attribute(names, (seen == present).mean(0)),
+        "asked_present_seen": per_attribute(names, recall),
         "frechet_judge_features": {
             "fitted_prior": metrics.frechet_distance(features, real),
             "standard_normal": metrics.frechet_distance(standard_features, real),
             "real_against_real": metrics.frechet_distance(other_real, real),
         },
     }
-
-
-def _rounded(value):
-    if isinstance(value, dict):
-        return {key: _rounded(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_rounded(entry) for entry in value]
-    if isinstance(value, float):
-        return None if np.isnan(value) else round(value, 4)
-    return value
 
 
 def markdown(report: dict) -> str:
@@ -253,23 +193,23 @@ def markdown(report: dict) -> str:
     ]
     lines = [f"Measured on {report['pictures']} held-out pictures.", ""]
     lines += ["| | raw decode | residual edit on the picture |", "|---|---|---|"]
-    lines += [f"| {name} | {_shown(kind, a)} | {_shown(kind, b)} |" for name, kind, a, b in rows]
+    lines += [f"| {name} | {shown(kind, a)} | {shown(kind, b)} |" for name, kind, a, b in rows]
     reconstruction, distance = report["reconstruction"], generation["frechet_judge_features"]
     lines += [
         "",
         "| | |",
         "|---|---|",
-        f"| judge on real pictures | {_shown('percent', report['judge']['real']['mean'])} |",
-        f"| - of attributes that are there | {_shown('percent', report['judge']['real_present']['mean'])} |",
-        f"| - of attributes that are not | {_shown('percent', report['judge']['real_absent']['mean'])} |",
-        f"| judge on plain reconstructions | {_shown('percent', report['judge']['reconstructions']['mean'])} |",
+        f"| judge on real pictures | {shown('percent', report['judge']['real']['mean'])} |",
+        f"| - of attributes that are there | {shown('percent', report['judge']['real_present']['mean'])} |",
+        f"| - of attributes that are not | {shown('percent', report['judge']['real_absent']['mean'])} |",
+        f"| judge on plain reconstructions | {shown('percent', report['judge']['reconstructions']['mean'])} |",
         f"| reconstruction | {reconstruction['psnr_db']:.2f} dB, SSIM {reconstruction['ssim']:.3f} |",
         f"| sharpness, of real | {reconstruction['sharpness_of_real']:.2f} |",
         f"| leakage AUC, linear probe | {report['leakage']['linear']['mean']:.3f} |",
         f"| leakage AUC, MLP | {report['leakage']['mlp']['mean']:.3f} |",
-        f"| encoder's own attribute estimates | {_shown('percent', report['estimates']['mean'])} |",
-        f"| generation: asked attributes seen | {_shown('percent', generation['asked_seen']['mean'])} |",
-        f"| - of those asked to be present | {_shown('percent', generation['asked_present_seen']['mean'])} |",
+        f"| encoder's own attribute estimates | {shown('percent', report['estimates']['mean'])} |",
+        f"| generation: asked attributes seen | {shown('percent', generation['asked_seen']['mean'])} |",
+        f"| - of those asked to be present | {shown('percent', generation['asked_present_seen']['mean'])} |",
         f"| Frechet distance in judge features, fitted prior | {distance['fitted_prior']:.2f} |",
         f"| - latents from N(0, I) | {distance['standard_normal']:.2f} |",
         f"| - real against real | {distance['real_against_real']:.2f} |",
@@ -282,10 +222,10 @@ def markdown(report: dict) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for name in raw["added"]["attributes"]:
-        cells = [_shown("percent", e[way]["attributes"][name]) for e in (raw, residual) for way in ("added", "removed")]
-        cells.append(_shown("points", residual["side_effects"]["attributes"][name]))
+        cells = [shown("percent", e[way]["attributes"][name]) for e in (raw, residual) for way in ("added", "removed")]
+        cells.append(shown("points", residual["side_effects"]["attributes"][name]))
         cells += [
-            _shown("percent", report["judge"][kind]["attributes"][name]) for kind in ("real_present", "real_absent")
+            shown("percent", report["judge"][kind]["attributes"][name]) for kind in ("real_present", "real_absent")
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     if report["subgroups"]:
@@ -299,25 +239,12 @@ def markdown(report: dict) -> str:
         cells = [
             cell
             for kind in ("raw", "residual")
-            for cell in (_shown("percent", group[kind]["accuracy"]), _shown("points", group[kind]["side_effects"]))
+            for cell in (shown("percent", group[kind]["accuracy"]), shown("points", group[kind]["side_effects"]))
         ]
         lines.append(f"| {traits} | {group['pictures']} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _shown(kind: str, value: float | None) -> str:
-    if value is None:
-        return "-"
-    return {"percent": f"{100 * value:.1f}%", "points": f"{100 * value:+.1f}", "number": f"{value:.3f}"}[kind]
-
-
 def graph_hashes(bundle: Bundle) -> dict[str, str]:
     """sha256 of each graph, by which a report names what it is about."""
     return {name: bundle.manifest.files[name].sha256 for name in bundle.manifest.graphs}
-
-
-def save(report: dict, directory: Path) -> None:
-    """Write `evaluation.json` and `evaluation.md`."""
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "evaluation.json").write_text(json.dumps(report, indent=1) + "\n")
-    (directory / "evaluation.md").write_text(markdown(report))
