@@ -1,4 +1,4 @@
-"""python -m training {fetch,shard,masks,fit,judge,calibrate,evaluate,evaluate-edits,figures}"""
+"""python -m training {fetch,shard,masks,fit,judge,calibrate,evaluate,evaluate-edits,sheet,figures}"""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from training import (
     config,
     dataset,
     distributed,
+    edit_sheet,
     evaluation,
     figures,
     judge,
@@ -317,6 +318,19 @@ def evaluate_edits(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def sheet(arguments: argparse.Namespace) -> int:
+    """Draw edits of a folder's photographs, a row for each."""
+    bundle = bundles.load(arguments.bundle)
+    columns = edit_sheet.parse_columns(arguments.columns, bundle.manifest.attribute_names)
+    paths = edit_sheet.pictures_in(arguments.pictures, arguments.rows)
+    with ServiceEditor(bundle) as editor:
+        drawn = edit_sheet.draw(editor, paths, columns, arguments.side)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    drawn.save(arguments.out)
+    print(f"{arguments.out}: {drawn.width} x {drawn.height}, {len(paths)} pictures")
+    return 0
+
+
 def _partition(
     arguments: argparse.Namespace, settings: config.Config, partition: dataset.Partition
 ) -> material.Partition:
@@ -461,6 +475,20 @@ def parser() -> argparse.ArgumentParser:
     )
     add_networks(command)
     command.add_argument("--out", type=Path, required=True)
+
+    command = commands.add_parser("sheet", help=sheet.__doc__)
+    command.set_defaults(run_command=sheet)
+    command.add_argument("--bundle", type=Path, required=True)
+    command.add_argument("--pictures", type=Path, required=True, help="a folder of photographs with faces")
+    command.add_argument("--rows", type=_at_least_one, help="the first pictures by name; all of them if left out")
+    command.add_argument(
+        "--columns",
+        nargs="+",
+        metavar="NAME[=VALUE]",
+        help=f"edits; without a value the attribute is turned over ({' '.join(edit_sheet.COLUMNS)})",
+    )
+    command.add_argument("--side", type=_at_least_one, default=178, help="pixels of each cell (178)")
+    command.add_argument("--out", type=Path, required=True, help="a PNG")
 
     command = add("figures", draw, data_required=False)
     command.add_argument("--bundle", type=Path, required=True)
