@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from service.bundle import Manifest
 from training import evaluation
+from training.evaluation import photographs_tables
+
+_ON_GRAPHS = """\
+An edit inverts one attribute of a held-out picture at strength 1; an independent classifier that took no part in
+training or calibration says, at its threshold of 0.5, whether the picture now shows the opposite. Percentages of
+*edit accuracy, mean* weigh every picture equally, so for a rare attribute they are mostly about adding it; the next
+lines take adding and removing apart. The extra error on the other attributes leaves out those of the same exclusive
+group, which an edit clears on purpose."""
+_ON_PHOTOGRAPHS = """\
+An edit inverts one attribute of a held-out picture at strength 1, through the service. An independent classifier, at
+the thresholds at which its two errors on real faces are equal, says whether the edit shows, and what else changed. The
+realism ratio is the kernel distance (KID, features of Inception V3) of edited pictures to real ones that have the asked
+value, over that of the untouched pictures: below 1 an edit leads towards real pictures, above 1 away from them."""
 
 
 def model_card(manifest: Manifest) -> str:
     """Markdown, wholly derived from the manifest."""
     training, frame = manifest.training, manifest.frame
-    measured = evaluation.markdown(manifest.evaluation) if manifest.evaluation else "Not yet evaluated.\n"
     return f"""# {manifest.name} {manifest.version}
 
 {manifest.description}
@@ -44,13 +56,18 @@ on traits that people are discriminated for.
 
 ## Evaluation
 
-An edit inverts one attribute of a held-out picture at strength 1; an independent classifier that took no part in
-training or calibration says, at its threshold of 0.5, whether the picture now shows the opposite. Percentages of
-*edit accuracy, mean* weigh every picture equally, so for a rare attribute they are mostly about adding it; the next
-lines take adding and removing apart. The extra error on the other attributes leaves out those of the same exclusive
-group, which an edit clears on purpose.
+{_evaluation(manifest.evaluation)}"""
 
-{measured}"""
+
+def _evaluation(report: dict) -> str:
+    parts = []
+    if photographs_tables.KIND in report:
+        tables = photographs_tables.markdown(report[photographs_tables.KIND])
+        parts.append(f"### Edits of photographs\n\n{_ON_PHOTOGRAPHS}\n\n{tables}")
+    if "edit" in report:
+        heading = "### Encoder and decoder\n\n" if parts else ""
+        parts.append(f"{heading}{_ON_GRAPHS}\n\n{evaluation.markdown(report)}")
+    return "\n".join(parts) or "Not yet evaluated.\n"
 
 
 def _editor_rows(manifest: Manifest) -> str:

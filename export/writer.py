@@ -26,6 +26,7 @@ from training import attributes as attribute_rules
 from training import checkpoint, evaluation
 from training.config import Config, DataConfig, EditorConfig
 from training.editor.model import Editor
+from training.evaluation import photographs_tables
 from training.graphs import BundleGraphs
 from training.model import ConditionalVAE
 
@@ -128,19 +129,31 @@ def _files(interfaces: dict[str, bundles.Interface]) -> dict[str, FileEntry]:
 def attach_evaluation(directory: Path, report: dict) -> bundles.Bundle:
     """Put an evaluation report into a bundle's manifest and model card; the graphs stay as they are.
 
-    `experimental` of the report, if it is there, gives the reason by attribute and direction (added, removed) for those
-    edits of photographs that are not to be offered by default; it takes the place of what the manifest said of them.
+    A report on photographs stands beside that on encoder and decoder, under its kind. `experimental` of a report, if it
+    is there, gives the reason by attribute and direction (added, removed) for those edits of photographs that are not
+    to be offered by default; it takes the place of what the manifest said of them.
     """
     bundle = bundles.load(directory)
     if report.get("graphs") != evaluation.graph_hashes(bundle):
         raise ExportError(f"{directory}: the report is about other graphs, of {report.get('bundle')}")
     with replacing(directory) as temporary:
         manifest = copied(bundle, temporary)
-        told = {"evaluation": report, "attributes": _marked(manifest.attributes, report.get("experimental"))}
+        told = {
+            "evaluation": _beside(manifest.evaluation, report),
+            "attributes": _marked(manifest.attributes, report.get("experimental")),
+        }
         # Checked anew: what a report says may be anything.
         manifest = Manifest.model_validate(manifest.model_dump() | told)
         seal(temporary, manifest, with_samples=False)
     return bundles.load(directory)
+
+
+def _beside(kept: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+    """A new report in the place of the old one of its kind, and the other as it is."""
+    kind = photographs_tables.KIND
+    if report.get("kind") == kind:
+        return kept | {kind: report}
+    return report | {name: value for name, value in kept.items() if name == kind}
 
 
 def _marked(attributes: list[Attribute], marks: dict[str, dict[str, str]] | None) -> list[dict[str, Any]]:
