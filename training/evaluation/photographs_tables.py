@@ -16,6 +16,8 @@ def markdown(report: dict) -> str:
         "",
         *_overall(report),
         "",
+        "The realism ratio is that of the kernel distances (x 1,000) to real pictures: edited / untouched ± noise.",
+        "",
         *_by_attribute(report),
     ]
     if report["experimental"]:
@@ -73,11 +75,17 @@ def _cells(report: dict, way: str, name: str) -> list[str]:
     return [
         shown("percent", report["edits"][way]["attributes"][name]),
         shown("points", report["side_effects"][way]["attributes"][name]),
-        _ratio(ratio["ratio"], ratio["noise"]) if ratio else "-",
+        _distances(ratio) if ratio else "-",
         shown("number", value("locality")),
         shown("percent", value("identity")),
         shown("number", value("gradual")),
     ]
+
+
+def _distances(entry: dict) -> str:
+    """A ratio with what it is made of: where the untouched pictures are hardly off zero, it says little by itself."""
+    parts = f"{entry['kid_edited']:.1f} / {entry['kid_untouched']:.1f} ± {entry['kid_noise']:.1f}"
+    return parts if entry["ratio"] is None else f"{entry['ratio']:.2f} ({parts})"
 
 
 def _ratio(value: float | None, noise: float | None) -> str:
