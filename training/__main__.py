@@ -207,14 +207,15 @@ def calibrate(arguments: argparse.Namespace) -> int:
         classifier = _judge_of(arguments.classifier, names)[0]
     index, pixels = _faces(arguments, settings, "train", settings.data.margin)
     faces = Faces(dataset.without_margin(pixels, settings.data.image_size), index.labels)
-    calibration.erase(model, faces.pixels, arguments.ridge)
+    fitted_on = _some(faces, arguments.prior_pictures)
+    calibration.erase(model, fitted_on.pixels, arguments.ridge)
     gains = dict.fromkeys(names, 1.0)
     if classifier:
         sample = _balanced(faces, arguments.pictures)
         with autocast(torch.device("cpu")):
             gains = calibration.calibrate(model, classifier, names, sample, arguments.budget, arguments.gains)
-    mean, log_variance, shown = TorchGraphs(model).posterior(faces.pixels)
-    fitted = prior.fit_prior(mean, log_variance, shown, faces.labels.astype(np.float64))
+    mean, log_variance, shown = TorchGraphs(model).posterior(fitted_on.pixels)
+    fitted = prior.fit_prior(mean, log_variance, shown, fitted_on.labels.astype(np.float64))
     state["ema"] = model.state_dict()
     state["gains"], state["prior"] = gains, fitted.model_dump(mode="json")
     checkpoint.save(arguments.workdir / CALIBRATED, {k: v for k, v in state.items() if k in _EXPORTED})
@@ -230,6 +231,12 @@ def _judge_of(path: Path, names: list[str]) -> tuple[judge.Judge, dict]:
     if found.attribute_names != names:
         raise checkpoint.CheckpointError(f"{path}: judges {found.attribute_names}, the model has {names}")
     return found, facts
+
+
+def _some(faces: Faces, count: int) -> Faces:
+    """About `count` of them, evenly spread over their order."""
+    rows = np.unique(np.linspace(0, len(faces.pixels) - 1, min(count, len(faces.pixels))).round().astype(int))
+    return Faces(np.ascontiguousarray(faces.pixels[rows]), faces.labels[rows])
 
 
 def _balanced(faces: Faces, count: int) -> Faces:
@@ -374,6 +381,12 @@ def parser() -> argparse.ArgumentParser:
         help="to choose from; with 1 alone latents tell the attributes least",
     )
     command.add_argument("--pictures", type=int, default=600)
+    command.add_argument(
+        "--prior-pictures",
+        type=_at_least_one,
+        default=16384,
+        help="to fit the erasure and the sampling prior to",
+    )
     command.add_argument("--ridge", type=float, default=0.01, help="of the last erasure; less erases more")
 
     command = add("evaluate", evaluate)
