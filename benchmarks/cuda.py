@@ -58,11 +58,17 @@ def ways(bundle: Bundle, half: Bundle | None) -> Ways:
 
 def batches(bundle: Bundle, reference: dict[str, Run], size: int) -> dict[str, list[Arrays]]:
     """For each graph two batches of `size` faces, which differ: a replay that does not see its input is found out."""
-    drawn_from = golden.inputs(bundle.manifest, 2 * size, temperature=1.0)
+    drawn_from = golden.inputs(bundle.prior, bundle.manifest.attribute_groups, 2 * size, temperature=1.0)
     halves = [{name: rows[part] for name, rows in drawn_from.items()} for part in (slice(size), slice(size, None))]
     seen = [{"image": reference["decoder.onnx"](each)["image"], "attributes": each["attributes"]} for each in halves]
     seen[1]["attributes"] = np.full_like(seen[1]["attributes"], np.nan)
-    return {"encoder.onnx": seen, "decoder.onnx": halves}
+    given = {"encoder.onnx": seen, "decoder.onnx": halves}
+    if bundle.manifest.editor_frame is not None:
+        asked = [np.clip(-each["attributes"], -1, 1) for each in halves]
+        views = [golden.views(bundle.manifest, each["image"]) for each in seen]
+        pairs = zip(views, asked, strict=True)
+        given[bundles.EDITOR] = [{"image": view, "change": change} for view, change in pairs]
+    return given
 
 
 def differences(reference: dict[str, Run], tried: Ways, given: dict[str, list[Arrays]]) -> dict[str, dict[str, float]]:
