@@ -4,7 +4,7 @@ import torch
 
 from tests.training.editor.networks import KEPT, NAMES, config, features
 from training import checkpoint
-from training.editor.checkpoint import load_editor
+from training.checkpoint import load_editor
 from training.editor.source import CachedEditorFaces, EditorFaces
 from training.editor.trainer import EditorTrainer, ellipse
 from training.trainer import DivergedError
