@@ -4,10 +4,15 @@ VENV ?= .venv
 # The CPU and the GPU runtime exclude each other, so one of them is chosen for everything in this environment.
 RUNTIME ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 DATA ?= data/celeba
-PRESET ?= celeba64
+PRESET ?= celeba128
 NAME ?= $(basename $(notdir $(PRESET)))
 RUN ?= runs/$(NAME)
 VERSION ?= 1.0.0
+# A preset with a second one beside it, NAME-editor, gets an editor of photographs.
+EDITOR_PRESET ?= $(if $(wildcard training/presets/$(NAME)-editor.toml),$(NAME)-editor)
+EDITOR_RUN ?= $(RUN)-editor
+# Whoever judges pictures of 128 pixels has a preset of its own.
+JUDGE ?= $(if $(EDITOR_PRESET),--preset judge128 --balance 10 --epochs 14,--preset $(PRESET))
 # The operating point that puts disentanglement first keeps its gains at 1: others put a part of the
 # attributes back into the latent.
 CALIBRATION ?= $(if $(findstring beta4,$(PRESET)),--gains 1)
@@ -69,12 +74,25 @@ compose:
 # stopped run goes on.
 train: $(DEV_READY)
 	$(BIN)/python -m training fit --preset $(PRESET) --data $(DATA) --workdir $(RUN) --resume
+	test -f $(RUN)/judge.pt || $(BIN)/python -m training judge $(JUDGE) --data $(DATA) --seed 7001 --out $(RUN)/judge.pt
+ifeq ($(EDITOR_PRESET),)
 	test -f $(RUN)/classifier.pt || $(BIN)/python -m training judge --preset $(PRESET) --data $(DATA) --seed 9001 --out $(RUN)/classifier.pt
-	test -f $(RUN)/judge.pt || $(BIN)/python -m training judge --preset $(PRESET) --data $(DATA) --seed 7001 --out $(RUN)/judge.pt
 	$(BIN)/python -m training calibrate --data $(DATA) --workdir $(RUN) --classifier $(RUN)/classifier.pt $(CALIBRATION)
 	$(BIN)/python -m export bundle --checkpoint $(RUN)/calibrated.pt --out bundles/$(NAME) --version $(VERSION) --weights-licence "$(LICENCE)"
+else
+	$(BIN)/python -m training fetch
+	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184 \
+		$(BIN)/python -m training fit --preset $(EDITOR_PRESET) --data $(DATA) --workdir $(EDITOR_RUN) --resume
+	$(BIN)/python -m training calibrate --data $(DATA) --workdir $(RUN)
+	$(BIN)/python -m export bundle --checkpoint $(RUN)/calibrated.pt --editor $(EDITOR_RUN)/last.pt --out bundles/$(NAME) \
+		--version $(VERSION) --weights-licence "$(LICENCE)"
+endif
 	$(BIN)/python -m training evaluate --data $(DATA) --bundle bundles/$(NAME) --judge $(RUN)/judge.pt --out $(RUN)/evaluation
 	$(BIN)/python -m export attach --bundle bundles/$(NAME) --evaluation $(RUN)/evaluation/evaluation.json
+ifneq ($(EDITOR_PRESET),)
+	$(BIN)/python -m training evaluate-edits --data $(DATA) --bundle bundles/$(NAME) --judge $(RUN)/judge.pt --out $(RUN)/evaluation
+	$(BIN)/python -m export attach --bundle bundles/$(NAME) --evaluation $(RUN)/evaluation/photographs.json
+endif
 	$(BIN)/python -m training figures --data $(DATA) --bundle bundles/$(NAME) --out $(RUN)/figures
 
 $(BIN)/python:

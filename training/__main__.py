@@ -172,7 +172,9 @@ def _pictures(arguments: argparse.Namespace, settings: config.Config, partition:
 
 def _without_paths(arguments: argparse.Namespace) -> list[str]:
     """The part of the command that determines the result; paths of this machine do not."""
-    return ["fit", "--preset", arguments.preset, *(word for item in arguments.set for word in ("--set", item))]
+    # Of a checkpoint that the run began with, its run and name tell more than nothing.
+    init = ["--init", "/".join(arguments.init.parts[-2:])] if arguments.init else []
+    return ["fit", "--preset", arguments.preset, *init, *(w for item in arguments.set for w in ("--set", item))]
 
 
 def train_judge(arguments: argparse.Namespace) -> int:

@@ -226,8 +226,9 @@ class EditorLossConfig(_Section):
     change: float = Field(default=1.0, ge=0, description="mean absolute change")
     outside: float = Field(default=8.0, ge=0, description="mean absolute change where no edit should reach")
     mask: float = Field(default=0.1, ge=0, description="mean of the mask")
+    flow: float = Field(default=4.0, ge=0, description="mean length of the flow, in shares of the frame")
     certainty: float = Field(default=0.9, gt=0, le=1, description="of the classifiers, which an edit aims for")
-    warmup_steps: int = Field(default=200, ge=0, description="steps over which the last three of them ramp up")
+    warmup_steps: int = Field(default=200, ge=0, description="steps over which the last four of them ramp up")
     ellipse: tuple[float, float] = Field(
         default=(76.0, 98.0), description="half axes of the region around a face, in pixels of the aligned picture"
     )

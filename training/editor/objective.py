@@ -21,6 +21,8 @@ from training.editor.model import EditFields, Editor, apply_fields
 from training.editor.requests import Requests
 from training.editor.views import Views, crop, degrade
 
+_TINY = 1e-8  # a root has no gradient at 0
+
 
 class Opponent(nn.Module):
     """Critic and both classifiers, trained along with the editor and never exported. The features are not part of it,
@@ -89,6 +91,7 @@ def editor_loss(
         "change": change.mean(),
         "outside": (change * (1 - batch.allowed)).mean(),
         "mask": fields.mask.mean(),
+        "flow": fields.flow.square().sum(1).add(_TINY).sqrt().mean(),
     }
     for number, critic in enumerate(opponent.region_critics):
         parts[f"adversarial_{number}"] = critics.hinge_editor(critic(found[1 + number], requests.target))
@@ -101,6 +104,7 @@ def editor_loss(
         + ramp * weights.change * parts["change"]
         + ramp * weights.outside * parts["outside"]
         + ramp * weights.mask * parts["mask"]
+        + ramp * weights.flow * parts["flow"]
     )
     return total, parts, Seen(real, [[x.detach() for x in part] for part in found])
 

@@ -45,7 +45,7 @@ def test_everything_that_is_trained_receives_a_gradient(frozen):
     opponent.requires_grad_(False)
     total, parts, seen = objective.editor_loss(editor, opponent, frozen, batch, CONFIG, step=10**6)
     total.backward()
-    assert set(parts) == {"edit", "keep", "adversarial", "adversarial_0", "change", "outside", "mask"}
+    assert set(parts) == {"edit", "keep", "adversarial", "adversarial_0", "change", "outside", "mask", "flow"}
     assert silent(editor) == []
     opponent.requires_grad_(True)
     reach = torch.linspace(0, 1, 8)
