@@ -1,4 +1,4 @@
-"""python docs/pictures.py: draw the pictures of docs/api.md anew, with the bundle that ships.
+"""python docs/pictures.py: draw the pictures of README.md and docs/api.md anew, with the bundle that ships.
 
 Nobody but generated faces and one photograph in the public domain is shown: NASA's portrait of Eileen Collins, which
 scikit-image ships.
@@ -38,9 +38,14 @@ def outlined(photo: Image.Image, face) -> Image.Image:
     return drawn
 
 
+# What the README shows of a photograph, left to right, after the untouched one.
+SHOWN = ({"Black_Hair": 1}, {"Gray_Hair": 1}, {"Mustache": 1}, {"No_Beard": -1})
+
+
 def main() -> None:
-    """Write docs/images/api-*.jpg."""
-    photo = Image.fromarray(skimage.data.astronaut()).crop((60, 0, 400, 340))
+    """Write docs/images/api-*.jpg and edits-photograph.jpg."""
+    whole = Image.fromarray(skimage.data.astronaut())
+    photo = whole.crop((60, 0, 400, 340))
     with Client.local(sensitive_attributes=True) as facet:
         pictures = {
             "generate": facet.generate({"Smiling": 1, "Eyeglasses": -1}, count=8, seed=11, temperature=0.7, grid=True),
@@ -48,13 +53,17 @@ def main() -> None:
             "sweep-two": facet.sweep(None, ["Smiling", "Young"], seed=3, start=-1, steps=5, size=96),
         }
         (face,) = facet.encode(photo).faces
-        wishes = ({"Brown_Hair": 1}, {"Bangs": -1}, {"Male": 1})
-        edited = [facet.edit(photo, wish).image().convert("RGB") for wish in wishes]
+        wishes = ({"Black_Hair": 1}, {"Mustache": 1}, {"Gray_Hair": 1})
+        edited = [facet.edit(photo, wish, model="celeba128").image().convert("RGB") for wish in wishes]
+        # The whole photograph goes in and comes back; what is shown is a part of it, pixel by pixel.
+        shown = [facet.edit(whole, wish, model="celeba128").image().convert("RGB") for wish in SHOWN]
     OUT.mkdir(exist_ok=True)
     for name, found in pictures.items():
         found.image().convert("RGB").save(OUT / f"api-{name}.jpg", quality=88)
     outlined(photo, face).save(OUT / "api-encode.jpg", quality=88)
     beside(photo, *edited).save(OUT / "api-edit.jpg", quality=88)
+    part = (95, 0, 335, 240)
+    beside(*(picture.crop(part) for picture in (whole, *shown))).save(OUT / "edits-photograph.jpg", quality=90)
 
 
 if __name__ == "__main__":

@@ -93,8 +93,15 @@ def edited(shown: np.ndarray, target: np.ndarray, strength: float) -> np.ndarray
 
 
 def change(shown: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """What an editor is asked for, f32 [N, K]: half of what attributes move, exactly 0 where they stay."""
-    return ((after - shown) / 2).astype(np.float32)
+    """What an editor is asked for, f32 [N, K], exactly 0 where attributes stay: the share of the way to plainly there
+    or plainly gone, -1 to 1 for attributes of -1 to 1.
+
+    Where an estimate is undecided there is no telling how far there is to go, and from 0 on it is as far as from 0: an
+    attribute of which a face seems to show a little may as well not be there at all.
+    """
+    moved = after - shown
+    way = np.maximum(1, 1 - np.sign(moved) * shown)
+    return (moved / way).astype(np.float32)
 
 
 def swept(shown: np.ndarray, attribute: str, target: float, strengths: np.ndarray, manifest: Manifest) -> np.ndarray:

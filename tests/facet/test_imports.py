@@ -25,7 +25,7 @@ _LOCAL = """
 import sys
 from facet import Client
 client = Client.local()
-print(client.models()[0].name, *{name.partition(".")[0] for name in sys.modules})
+print(next(model.name for model in client.models() if model.default), *{name.partition(".")[0] for name in sys.modules})
 """
 
 _WITHOUT_HTTPX = """

@@ -2,7 +2,7 @@
 
 The fake editor works within the middle third of its frame of 12 pixels: it adds a quarter of the change of Smiling,
 multiplies by 1 + half the change of Eyeglasses, and moves pixels by a tenth of the frame for Black_Hair. The encoder
-estimates everything as 0.25, so adding Smiling is a change of 0.375 and adds 24 levels.
+estimates everything as 0.25, so adding Smiling is a change of 0.75 and adds 48 levels.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.service.test_routes import Pair, facts, stages, two_faces
 PNG, JSON = {"Accept": "image/png"}, {"Accept": "application/json"}
 ALL_KNOWN = dict.fromkeys(ATTRIBUTES, -1.0)
 CENTRE = (109, 89)  # of the editor's box, as row and column of the aligned picture
-ADDED = 24  # round(255 * 0.25 * 0.375)
+ADDED = 48  # round(255 * 0.25 * 0.75)
 
 
 class Recording(FakeRuntime):
@@ -118,7 +118,8 @@ def test_only_the_mask_of_the_photograph_changes(client: TestClient):
 
 def test_gain_keeps_the_photographs_detail(client: TestClient):
     taken = noise()
-    found = pixels(edit(client, encoded(Image.fromarray(taken), "PNG"), attributes={"Eyeglasses": 1}).content)
+    asked = {"attributes": {"Eyeglasses": 1}, "strength": 0.5}
+    found = pixels(edit(client, encoded(Image.fromarray(taken), "PNG"), **asked).content)
     middle = np.s_[100:118, 80:98]
     expected = taken[middle] * (1 + 0.5 * 0.375)
     assert np.abs(found[middle] - expected.clip(0, 255)).max() <= 2  # cubic interpolation swings near a hard edge
@@ -127,19 +128,19 @@ def test_gain_keeps_the_photographs_detail(client: TestClient):
 def test_flow_moves_the_photographs_own_pixels(client: TestClient):
     ramp = np.broadcast_to(np.arange(178, dtype=np.uint8)[None, :, None], (218, 178, 3))
     found = pixels(edit(client, encoded(Image.fromarray(ramp), "PNG"), attributes={"Black_Hair": 1}).content)
-    assert int(found[CENTRE][0]) - 89 == pytest.approx(0.1 * 0.375 * 178, abs=1)
+    assert int(found[CENTRE][0]) - 89 == pytest.approx(0.1 * 0.75 * 178, abs=1)
 
 
-def test_the_change_is_half_of_what_attributes_move(client: TestClient):
+def test_the_change_is_the_share_of_the_way_that_attributes_move(client: TestClient):
     edit(client, grey(100), attributes={"Smiling": 1, "Eyeglasses": -1}, strength=0.5)
     (given,) = model_of(client).runtime.seen
-    assert given["change"].tolist() == [[0.1875, -0.3125, 0, 0, 0]]
+    assert given["change"].tolist() == [[0.375, -0.5, 0, 0, 0]]
 
 
 def test_a_hair_colour_switches_the_others_off(client: TestClient):
     edit(client, grey(100), attributes={"Blond_Hair": 1})
     (given,) = model_of(client).runtime.seen
-    assert given["change"].tolist() == [[0, 0, -0.625, 0.375, 0]]
+    assert given["change"].tolist() == [[0, 0, -1, 0.75, 0]]
 
 
 @pytest.mark.parametrize("asked", [{"attributes": {"Smiling": 1}, "strength": 0}, {"attributes": {"Smiling": 0.25}}])
@@ -152,7 +153,7 @@ def test_an_edit_that_changes_nothing_gives_the_same_pixels_and_takes_no_editor(
 def test_json_tells_what_the_photo_shows_now(client: TestClient):
     (image,) = facts(edit(client, grey(100), JSON, attributes={"Smiling": 1}))["images"]
     assert image["attributes"] == dict.fromkeys(ATTRIBUTES, 0.25) | {"Smiling": 1}
-    assert pixels(base64.b64decode(image["data"]))[CENTRE].tolist() == [124] * 3
+    assert pixels(base64.b64decode(image["data"]))[CENTRE].tolist() == [100 + ADDED] * 3
 
 
 def test_the_bare_face_is_the_edited_frame_and_says_that_it_is_an_edit(client: TestClient):
@@ -187,7 +188,7 @@ def test_with_every_attribute_known_the_encoder_does_not_run(client: TestClient)
 
 def test_with_some_known_it_estimates_the_rest(client: TestClient):
     edit(client, grey(100), attributes={"Smiling": 1}, source_attributes={"Smiling": 0})
-    assert model_of(client).runtime.seen[0]["change"].tolist() == [[0.5, 0, 0, 0, 0]]
+    assert model_of(client).runtime.seen[0]["change"].tolist() == [[1, 0, 0, 0, 0]]
     assert batches(client) == {"encoder": 1, "decoder": 0, "editor": 1}
 
 
@@ -270,7 +271,7 @@ def test_a_sweep_frames_the_face_once_and_runs_the_editor_for_each_step(client: 
     found = frames(sweep(client, encoded(Image.fromarray(noise()), "PNG"), layout="frames", steps=4, size=218))
     assert np.array_equal(found[0], noise())  # t = 0 is the photograph itself
     levels = [int(frame[CENTRE][0]) - int(noise()[CENTRE][0]) for frame in found]
-    assert levels == pytest.approx([0, 8, 16, 24], abs=1)
+    assert levels == pytest.approx([0, 16, 32, 48], abs=1)
     assert batches(client) == {"encoder": 1, "decoder": 0, "editor": 1}
     (given,) = model_of(client).runtime.seen
     assert (given["image"][0] == given["image"][2]).all()
@@ -279,7 +280,7 @@ def test_a_sweep_frames_the_face_once_and_runs_the_editor_for_each_step(client: 
 def test_a_grid_of_two_attributes(client: TestClient):
     asked = {"attribute": ["Smiling", "Eyeglasses"], "layout": "frames", "steps": 2, "size": 218}
     found = [int(frame[CENTRE][0]) for frame in frames(sweep(client, grey(80), **asked))]
-    assert found == [80, 104, 95, 119]
+    assert found == [80, 128, 110, 158]
     assert batches(client)["decoder"] == 0
 
 

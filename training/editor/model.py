@@ -76,8 +76,8 @@ class ResidualBlock(nn.Module):
 class Editor(nn.Module):
     """`image` f32 [N, 3, S, S] in 0..1 and `change` f32 [N, K] in about -1..1 to edit fields.
 
-    `change` is half of (wanted - present) on the scale of attributes, so -1 takes a plain attribute away and +1 adds
-    one; a change of zero gives a mask of zero.
+    `change` is the share of the way that each attribute is to go: -1 takes it away, +1 adds it, and 0 leaves it. A
+    change of zero gives a mask of zero.
     """
 
     def __init__(self, config: EditorModelConfig, image_size: int, attribute_count: int) -> None:
