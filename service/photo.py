@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from service import alignment
+from service import alignment, field_maps
 from service.edit_fields import LUMA
 from service.warp import NEUTRAL, Field, Warp
 
@@ -26,7 +26,6 @@ _NOISE, _MEANT = 3.0, 10.0
 _REPLACED, _REPLACED_WHOLLY = 20.0, 60.0
 _SPREAD = 0.025  # of the mask, share of the frame
 _WHOLE = 256  # of a pixel, in the shares by which it fades
-_STRIP = 64  # rows of a photograph that are edited at a time, so that they stay in the processor's cache
 
 Edit = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -112,17 +111,7 @@ def _add(
     kept: Field | None,
 ) -> None:
     """Keep shares of the region, in parts of _WHOLE, and add to it, where nodes bool [H', W'] are touched."""
-    left, top, right, bottom = region
-    rows = max(1, _STRIP // spacing)
-    for first in range(0, len(touched) - 1, rows):
-        reached = np.flatnonzero(touched[first : first + rows + 1].any(axis=0))
-        if not len(reached):
-            continue
-        last = min(first + rows, len(touched) - 1)
-        start, stop = max(0, reached[0] - 1) * spacing, min((reached[-1] + 1) * spacing, right - left)
-        y = top + first * spacing
-        box = (left + start, y, left + stop, min(y + (last - first) * spacing, bottom))
-        nodes, columns = slice(first, last), slice(start, stop)
+    for nodes, columns, box in field_maps.strips(touched, spacing, region):
         part = np.asarray(photo.crop(box))
         height, width, _ = part.shape
         result = added.rows(nodes, columns)[:height]

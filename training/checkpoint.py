@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from training.config import Config, ConfigError, EditorConfig, parse
 from training.editor.model import Editor
@@ -65,21 +66,19 @@ def config_of(state: dict[str, Any], path: Path) -> Config | EditorConfig:
 
 def load_model(path: Path) -> tuple[ConditionalVAE, Config, dict[str, Any]]:
     """The averaged (EMA) model of a checkpoint in evaluation mode, its configuration, and the whole state."""
-    state = load(path)
-    config = config_of(state, path)
-    if not isinstance(config, Config):
-        raise CheckpointError(f"{path}: is a checkpoint of the stage {config.stage!r}, expected 'vae'")
-    model = ConditionalVAE(config.model, config.data.image_size, len(config.data.attributes))
-    model.load_state_dict(state["ema"])
-    return model.eval().to(memory_format=torch.channels_last), config, state
+    return _load_averaged(path, "vae", ConditionalVAE)
 
 
 def load_editor(path: Path) -> tuple[Editor, EditorConfig, dict[str, Any]]:
     """The averaged (EMA) editor of a checkpoint in evaluation mode, its configuration, and the whole state."""
+    return _load_averaged(path, "editor", Editor)
+
+
+def _load_averaged(path: Path, stage: str, network: type[nn.Module]) -> tuple[Any, Any, dict[str, Any]]:
     state = load(path)
     config = config_of(state, path)
-    if not isinstance(config, EditorConfig):
-        raise CheckpointError(f"{path}: is a checkpoint of the stage {config.stage!r}, expected 'editor'")
-    editor = Editor(config.model, config.data.image_size, len(config.data.attributes))
-    editor.load_state_dict(state["ema"])
-    return editor.eval().to(memory_format=torch.channels_last), config, state
+    if config.stage != stage:
+        raise CheckpointError(f"{path}: is a checkpoint of the stage {config.stage!r}, expected {stage!r}")
+    model = network(config.model, config.data.image_size, len(config.data.attributes))
+    model.load_state_dict(state["ema"])
+    return model.eval().to(memory_format=torch.channels_last), config, state

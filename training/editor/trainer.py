@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from training.editor import objective, requests
 from training.editor.features import Features
 from training.editor.model import Editor
 from training.editor.objective import Batch, Opponent
+from training.editor.requests import Requests
 from training.editor.source import EditorFaces
 from training.editor.views import Views
 from training.pixels import to_model, to_pixels
@@ -149,7 +149,7 @@ class EditorTrainer(Trainer):
         follows a run and judges nothing.
         """
         config = self.config
-        shown, kept, outside, editing = [], [], [], 0.0
+        shown, kept, outside = [], [], []
         editable = self.rules.editable.nonzero().flatten().tolist()
         faces = self.held_out.first(VALIDATION_PICTURES)
         free = config.data.image_size - config.opponent.crop
@@ -163,13 +163,9 @@ class EditorTrainer(Trainer):
                 before = self.opponent.classifier(self.features(seen))
             # Of 16 edits of each picture every fourth: a fair sample at a fraction of the time.
             for attribute in editable[(start // config.train.batch_size) % 4 :: 4]:
-                flips = torch.zeros(labels.shape, dtype=torch.bool)
-                flips[:, attribute] = True
-                asked = requests.of_flips(labels, flips, torch.ones(len(labels), 1), self.rules).to(self.device)
-                began = time.perf_counter()
+                asked = self._inverted(labels, attribute)
                 with self.autocast():
                     edited, _ = objective.edit(self.average, image, asked.change)
-                    editing += time.perf_counter() - began
                     logits = self.opponent.classifier(
                         self.features(objective.crop(edited, views, config.opponent.crop))
                     )
@@ -192,13 +188,17 @@ class EditorTrainer(Trainer):
         image, labels = self._pictures(faces.pixels), torch.from_numpy(faces.labels.astype(np.float32))
         columns = [image]
         for attribute in self.rules.editable.nonzero().flatten().tolist():
-            flips = torch.zeros(labels.shape, dtype=torch.bool)
-            flips[:, attribute] = True
-            asked = requests.of_flips(labels, flips, torch.ones(len(labels), 1), self.rules).to(self.device)
+            asked = self._inverted(labels, attribute)
             with self.autocast():
                 columns.append(objective.edit(self.average, image, asked.change)[0])
         pictures = torch.stack(columns, dim=1).flatten(0, 1)
         return images.grid(to_pixels(pictures), columns=len(columns))
+
+    def _inverted(self, labels: Tensor, attribute: int) -> Requests:
+        """What inverts one attribute, all the way, on pictures with `labels` f32 [N, K]."""
+        flips = torch.zeros(labels.shape, dtype=torch.bool)
+        flips[:, attribute] = True
+        return requests.of_flips(labels, flips, torch.ones(len(labels), 1), self.rules).to(self.device)
 
     # -- checkpoints --------------------------------------------------------------------------------------------
 
