@@ -66,10 +66,10 @@ ENV PATH=/opt/facet/bin:$PATH \
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["python", "-IS", "-c", "import os, urllib.request as r; e = os.environ.get; r.urlopen('http://127.0.0.1:%s/healthz' % (int(e('FACET_ADMIN_PORT', 0)) or e('FACET_PORT', 8000)), timeout=4)"]
+    CMD ["python", "-IS", "/opt/application/service/healthcheck.py"]
 # The service itself is process 1: it handles SIGTERM, and starts no process that could be left behind.
 ENTRYPOINT ["python", "-m", "service"]
-ARG VERSION=0.1.0
+ARG VERSION=0.5.0
 ARG REVISION=unknown
 ARG CREATED=unknown
 # The weights of the shipped models may be used for non-commercial research only.

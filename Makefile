@@ -5,14 +5,17 @@ VENV ?= .venv
 RUNTIME ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 DATA ?= data/celeba
 PRESET ?= celeba128
-NAME ?= $(basename $(notdir $(PRESET)))
+# The bundle's name is the one in the preset, whatever its file is called.
+PRESET_FILE := $(if $(filter %.toml,$(PRESET)),$(PRESET),training/presets/$(PRESET).toml)
+NAME ?= $(shell sed -n 's/^name *= *"\(.*\)".*/\1/p' $(PRESET_FILE) 2>/dev/null | head -n 1)
 RUN ?= runs/$(NAME)
 VERSION ?= 1.0.0
 # A preset with a second one beside it, NAME-editor, gets an editor of photographs.
-EDITOR_PRESET ?= $(if $(wildcard training/presets/$(NAME)-editor.toml),$(NAME)-editor)
+EDITOR_FILE := $(dir $(PRESET_FILE))$(NAME)-editor.toml
+EDITOR_PRESET ?= $(if $(wildcard $(EDITOR_FILE)),$(if $(filter %.toml,$(PRESET)),$(EDITOR_FILE),$(NAME)-editor))
 EDITOR_RUN ?= $(RUN)-editor
-# Whoever judges pictures of 128 pixels has a preset of its own.
-JUDGE ?= $(if $(EDITOR_PRESET),--preset judge128 --balance 10 --epochs 14,--preset $(PRESET))
+# Whoever judges edited photographs weighs rare values as much as common ones, and looks longer.
+JUDGE ?= --preset $(PRESET) $(if $(EDITOR_PRESET),--balance 10 --epochs 14)
 # The operating point that puts disentanglement first keeps its gains at 1: others put a part of the
 # attributes back into the latent.
 CALIBRATION ?= $(if $(findstring beta4,$(PRESET)),--gains 1)
@@ -22,14 +25,18 @@ BIN := $(VENV)/bin
 OTHER := $(if $(filter cpu,$(RUNTIME)),gpu,cpu)
 # Installing one runtime over the other silently breaks both.
 DROP_OTHER_RUNTIME = $(BIN)/python -m pip uninstall --quiet --yes onnxruntime$(if $(filter gpu,$(OTHER)),-gpu) 2>/dev/null; \
-	rm -f $(VENV)/.serve-$(OTHER) $(VENV)/.dev-$(OTHER)
+	rm -f $(VENV)/.serve-$(OTHER) $(VENV)/.test-$(OTHER) $(VENV)/.dev-$(OTHER)
 SERVE_READY := $(VENV)/.serve-$(RUNTIME)
+TEST_READY := $(VENV)/.test-$(RUNTIME)
 DEV_READY := $(VENV)/.dev-$(RUNTIME)
 
 # Networks of others that find faces. Without them the service takes pictures that are framed already, and says so.
 FETCH_WEIGHTS = $(BIN)/python -m service.weights
 
-.PHONY: serve weights test lint format bench fuzz soak containers compose train clean
+# Tests of what runs without torch, Ray and a browser.
+FAST_TESTS := tests/service tests/facet tests/deploy tests/benchmarks tests/test_painter.py tests/test_readme.py
+
+.PHONY: serve weights test test-fast lint format bench fuzz soak containers compose train clean
 
 serve: $(SERVE_READY)
 	-@$(FETCH_WEIGHTS)
@@ -38,6 +45,11 @@ serve: $(SERVE_READY)
 test: $(DEV_READY)
 	-@$(FETCH_WEIGHTS)
 	$(BIN)/python -m pytest
+
+# Less than a minute, in an environment without torch, Ray and browsers too.
+test-fast: $(TEST_READY)
+	-@$(FETCH_WEIGHTS)
+	$(BIN)/python -m pytest -m "not slow" $(FAST_TESTS)
 
 weights: $(SERVE_READY)
 	$(FETCH_WEIGHTS)
@@ -104,10 +116,15 @@ $(SERVE_READY): pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(RUNTIME)]'
 	@touch $@
 
+$(TEST_READY): pyproject.toml constraints.txt | $(BIN)/python
+	@$(DROP_OTHER_RUNTIME)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(RUNTIME),test]'
+	@touch $@
+
 $(DEV_READY): pyproject.toml constraints.txt | $(BIN)/python
 	@$(DROP_OTHER_RUNTIME)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(RUNTIME),train,dev,ray]'
-	@touch $@
+	@touch $@ $(TEST_READY)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache build *.egg-info

@@ -1,15 +1,12 @@
-"""Edits of an archive: Ray's workers against the same work in one process, without Ray.
+"""python -m benchmarks.archives: edits of an archive by Ray's workers, against the same work without Ray.
 
-    python -m benchmarks.archives --pictures 320 --rounds 3
-
-Both read the same files, edit them in the same batches and write the results. Told is the processor time that a picture
-takes in the workers, after the first batch of each: a worker has a core, so that its pictures a second are at most 1000
-by that. Times on the wall say little on a machine that others use too.
+Both read the same files, edit them in the same batches and write the results. The figure is the processor time of a
+picture in milliseconds, after the first batch of each worker; a worker has one core, so it does at most 1000 over that
+a second. Wall-clock time means little on a shared machine.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import multiprocessing
 import os
@@ -23,11 +20,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import records
 from benchmarks.limit import Work
 from facet_ray import batch
 from facet_ray.archives import Done, Folder
 from facet_ray.editor import Edit, Editor
-from service import bundle as bundles
+from service.bundle import loader
 from service.settings import Settings
 from tests import painter
 
@@ -44,7 +42,7 @@ def paint(directory: Path, count: int) -> None:
 
 
 class _Counted(Folder):
-    """Takes down a worker's processor time after each batch."""
+    """Records a worker's processor time after each batch."""
 
     def work(self, editor: Editor, pieces: list[dict[str, Any]]) -> Iterator[Done]:
         yield from super().work(editor, pieces)
@@ -56,15 +54,15 @@ class _Counted(Folder):
 def _alone(settings: Settings, archive: Folder, pieces: list[dict], size: int, start) -> None:
     editor = Editor(settings, _EDIT)
     start.wait()
-    for place in range(0, len(pieces), size):
-        list(archive.work(editor, pieces[place : place + size]))
+    for first in range(0, len(pieces), size):
+        list(archive.work(editor, pieces[first : first + size]))
 
 
 def without_ray(settings: Settings, archive: Folder, processes: int, size: int) -> None:
-    """Do all with that many processes, which share the work evenly."""
+    """Edit everything in `processes` processes with equal shares."""
     pieces, context = archive.pending()[0], multiprocessing.get_context("spawn")
     start = context.Barrier(processes)
-    shares = [pieces[place::processes] for place in range(processes)]
+    shares = [pieces[first::processes] for first in range(processes)]
     running = [context.Process(target=_alone, args=(settings, archive, share, size, start)) for share in shares]
     for process in running:
         process.start()
@@ -73,7 +71,7 @@ def without_ray(settings: Settings, archive: Folder, processes: int, size: int) 
 
 
 def with_ray(settings: Settings, archive: Folder, workers: int, size: int) -> None:
-    """Do all with that many workers, on the cluster that is there."""
+    """Edit everything with `workers` workers of the cluster that ray.init started."""
     for _ in batch.run(archive, settings, _EDIT, workers, size):
         pass
 
@@ -90,7 +88,7 @@ def milliseconds(output: Path) -> float:
 
 def limit(settings: Settings, pictures: list[bytes], size: int, rounds: int) -> float:
     """Processor time a picture of the workload `edit` of benchmarks.limit: the bare face to PNG, nothing is pasted."""
-    work = Work(bundles.load(settings.bundles / settings.default_model))
+    work = Work(loader.load(settings.bundles / settings.default_model))
     work.edit(pictures[:size])
     began = time.process_time()
     for number in range(rounds):
@@ -101,30 +99,30 @@ def limit(settings: Settings, pictures: list[bytes], size: int, rounds: int) -> 
 def main() -> None:
     import ray
 
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = records.parser("archives", __doc__, bundle=False, out=False)
     parser.add_argument("--pictures", type=int, default=1500)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    asked = parser.parse_args()
+    options = parser.parse_args()
     # Ray makes its workers nicer than others, which on a busy machine is what would be measured; and it gives each one
     # thread for linear algebra.
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "RAY_raylet_start_wait_time_s": "120"}
     settings = Settings(bundles=Path("bundles").resolve(), weights=Path("none").resolve(), workers=1)
-    ray.init(address="local", num_cpus=max(asked.workers), include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=max(options.workers), include_dashboard=False, log_to_driver=False)
     directory = Path(tempfile.mkdtemp(prefix="archives-"))
     try:
         (directory / "in").mkdir()
-        paint(directory / "in", asked.pictures)
+        paint(directory / "in", options.pictures)
         found: dict[str, list[float]] = {}
         sources = [path.read_bytes() for path in sorted((directory / "in").iterdir())]
-        for number in range(asked.rounds):
-            found.setdefault("limit", []).append(limit(settings, sources, asked.batch, len(sources) // asked.batch))
-            for workers in asked.workers:
+        for number in range(options.rounds):
+            found.setdefault("limit", []).append(limit(settings, sources, options.batch, len(sources) // options.batch))
+            for workers in options.workers:
                 for name, measure in (("without Ray", without_ray), ("with Ray", with_ray)):
                     out = directory / f"out-{number}-{workers}-{name}"
-                    measure(settings, _Counted(directory / "in", out, None), workers, asked.batch)
+                    measure(settings, _Counted(directory / "in", out, None), workers, options.batch)
                     found.setdefault(f"{workers} {name}", []).append(milliseconds(out))
                     shutil.rmtree(out)
             print({name: round(each[-1], 2) for name, each in found.items()}, flush=True)

@@ -1,4 +1,4 @@
-"""The algorithm of Kubernetes' HorizontalPodAutoscaler, as its documentation and `replica_calculator.go` tell it.
+"""The algorithm of Kubernetes' HorizontalPodAutoscaler, as its documentation and `replica_calculator.go` describe it.
 
 https://kubernetes.io/docs/concepts/workloads/autoscaling/horizontal-pod-autoscale/
 """
@@ -91,20 +91,20 @@ def proposal(values: list[float | None], target: float, replicas: int) -> int:
 
 @dataclass
 class Autoscaler:
-    """One of them, with its memory of recommendations and changes."""
+    """A HorizontalPodAutoscaler and its history of recommendations and changes."""
 
     policy: Policy
-    _asked: list[tuple[float, int]] = field(default_factory=list)
+    _recommendations: list[tuple[float, int]] = field(default_factory=list)
     _changes: list[tuple[float, int]] = field(default_factory=list)
 
     def wanted(self, now: float, replicas: int, values: dict[str, list[float | None]]) -> int:
-        """How many replicas there should be from `now` (seconds) on, by the values of each pod, by metric."""
+        """The number of replicas to have from `now` (seconds) on, from the values of each pod by metric."""
         policy = self.policy
-        asked = max(proposal(values[name], target, replicas) for name, target in policy.targets.items())
-        asked = min(max(asked, policy.least), policy.most)
-        self._asked.append((now, asked))
-        least = min(count for time, count in self._asked if time >= now - policy.up.window)
-        most = max(count for time, count in self._asked if time >= now - policy.down.window)
+        recommended = max(proposal(values[name], target, replicas) for name, target in policy.targets.items())
+        recommended = min(max(recommended, policy.least), policy.most)
+        self._recommendations.append((now, recommended))
+        least = min(count for time, count in self._recommendations if time >= now - policy.up.window)
+        most = max(count for time, count in self._recommendations if time >= now - policy.down.window)
         wanted = min(max(replicas, least), most)
         if wanted > replicas:
             wanted = min(wanted, max(self._bound(now, replicas, rule, +1) for rule in policy.up.rules))

@@ -8,11 +8,9 @@ edits that cost what benchmarks/results/capacity.json says. The results go to be
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
-import platform
 import shutil
 import statistics
 import sys
@@ -24,20 +22,21 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import records
 from benchmarks.autoscaler import Autoscaler, Policy
-from benchmarks.dialects import Bytes
 from benchmarks.load import Request, press, replay
-from benchmarks.processes import ROOT
+from benchmarks.processes import ROOT, facet
 from benchmarks.queueing import Capacity, Fleet, Scaling, Trace, poisson
-from benchmarks.replicas import proxy, replica
-from benchmarks.serving import portrait, workloads
+from benchmarks.replicas import proxy
+from benchmarks.request_formats import RawBody
+from benchmarks.workloads import manifest_of, photo_edit, portraits, workloads
 
 POLICY = ROOT / "deploy" / "kubernetes" / "monitoring" / "autoscaler.yaml"
 CALM, BURST = 0.5, 3.0  # of what one replica can do
 PHASES = {"before": 8.0, "burst": 20.0, "after": 8.0}  # seconds
 QUEUE_IMAGES = 64  # the default of 512 would not fill in 20 s on a slow machine
 ROWS = {"generate": 1, "edit": 2}  # images that a request puts into the decoder's queue: an edit draws before and after
-_AHEAD, _MAX_BATCH = 1, 16  # batches handed over before a worker is free, and the largest on a CPU: service.models
+_PREFETCH, _MAX_BATCH = 1, 16  # batches handed over before a worker is free, and the largest on a CPU
 _REPLICA_CORES, _REPLICA_QUEUE = 2, 512  # of deploy/kubernetes/base
 _COMFORT, _CALM_SECONDS, _BURST_SECONDS, _PATIENCE = 0.6, 60.0, 300.0, 5
 
@@ -58,11 +57,9 @@ class Measured:
 
 def requests_of(bundle: Path, count: int = 16) -> dict[str, list[Request]]:
     """Generated faces as PNG; framed faces of 178 x 218 edited and pasted, JPEG in and out."""
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    pictures = [portrait(seed, *manifest["frame"]["aligned_size"]) for seed in range(count)]
-    path = "/v1/edit?attributes=%7B%22Smiling%22%3A1%7D"
-    edits = [Request.post(path, "image/jpeg", picture, {"Accept": "image/jpeg"}) for picture in pictures]
-    return {"generate": workloads(Bytes(), manifest, pictures)["generate"], "edit": edits}
+    pictures = portraits(bundle, count)
+    generate = workloads(RawBody(), manifest_of(bundle), pictures)["generate"]
+    return {"generate": generate, "edit": [photo_edit(picture) for picture in pictures]}
 
 
 def arrivals(peak: float, seed: int) -> np.ndarray:
@@ -73,8 +70,8 @@ def arrivals(peak: float, seed: int) -> np.ndarray:
 
 
 def by_phase(due: np.ndarray, ended: np.ndarray, status: np.ndarray) -> dict[str, dict[str, float]]:
-    """What clients saw: of requests due in a phase their number, the shares refused and lost, and ms until the answer;
-    and answers with 200 a second while it lasted."""
+    """By phase: the number of requests due in it, the shares refused and lost, ms until the answer, and answers with
+    200 per second."""
     found, begin = {}, 0.0
     for name, seconds in PHASES.items():
         inside = (due >= begin) & (due < begin + seconds)
@@ -93,11 +90,11 @@ def by_phase(due: np.ndarray, ended: np.ndarray, status: np.ndarray) -> dict[str
     return found
 
 
-def measure(bundles: Path, workload: str, requests: list[Request], cores: list[int], seed: int) -> Measured:
+def measure(bundle: Path, workload: str, requests: list[Request], cores: list[int], seed: int) -> Measured:
     """The burst on one replica for each of `cores`, behind nginx."""
-    os.environ["FACET_QUEUE_IMAGES"] = str(QUEUE_IMAGES)
+    queue = {"FACET_QUEUE_IMAGES": str(QUEUE_IMAGES)}
     with ExitStack() as stack:
-        replicas = [stack.enter_context(replica(bundles, core)) for core in cores]
+        replicas = [stack.enter_context(facet(bundle, [core], **queue)) for core in cores]
         front = stack.enter_context(proxy([each.port for each in replicas], connections=4096))
 
         def spent() -> float:
@@ -133,8 +130,8 @@ def simulated(measured: Measured, refusals: bool) -> dict[str, dict[str, float]]
         workers=1,
         seconds=seconds,
         max_batch=_MAX_BATCH // ROWS[measured.workload],
-        # What is handed over ahead waits too.
-        queue=(QUEUE_IMAGES + _AHEAD * _MAX_BATCH) // ROWS[measured.workload],
+        # Prefetched batches wait too.
+        queue=(QUEUE_IMAGES + _PREFETCH * _MAX_BATCH) // ROWS[measured.workload],
         refusal_seconds=seconds * measured.refusal_milliseconds / measured.milliseconds if refusals else 0.0,
     )
     trace = Fleet(capacity, 2, np.random.default_rng(measured.seed)).run(arrivals(measured.peak, measured.seed))
@@ -259,40 +256,34 @@ def _row(name: str, kind: str, peak: str, cost: str, phases: dict[str, dict[str,
 
 def main() -> int:
     """Measure, simulate and write the results."""
-    arguments = argparse.ArgumentParser(prog="python -m benchmarks.autoscaling", description=__doc__)
-    arguments.add_argument("--bundles", type=Path, default=ROOT / "bundles")
-    arguments.add_argument("--rounds", type=int, default=2)
-    arguments.add_argument("--cores", type=int, nargs=2, default=[0, 1], help="of the two replicas")
-    arguments.add_argument("--recorded", action="store_true", help="measure nothing, take what is recorded")
-    arguments.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
-    asked = arguments.parse_args()
-    record = asked.out / "autoscaling.json"
-    if asked.recorded:
-        known = json.loads(record.read_text())
+    parser = records.parser("autoscaling", __doc__)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--cores", type=int, nargs=2, default=[0, 1], help="of the two replicas")
+    parser.add_argument("--recorded", action="store_true", help="measure nothing, take what is recorded")
+    options = parser.parse_args()
+    if options.recorded:
+        known = json.loads((options.out / "autoscaling.json").read_text())
         machine, measured = known["machine"], [Measured(**each) for each in known["measured"]]
     elif shutil.which("nginx"):
-        requests = requests_of(asked.bundles.resolve() / "celeba64")
+        bundle = options.bundle.resolve()
+        requests = requests_of(bundle)
         measured = []
-        for number in range(asked.rounds):
+        for number in range(options.rounds):
             for workload, listed in requests.items():
-                measured.append(measure(asked.bundles.resolve(), workload, listed, asked.cores, number + 1))
+                measured.append(measure(bundle, workload, listed, options.cores, number + 1))
                 print(measured[-1], flush=True)
-        shared = (
-            "one core for both replicas, " if len(set(asked.cores)) == 1 else "a core for each replica, shared with "
-        )
+        replicas = "one core for both replicas" if len(set(options.cores)) == 1 else "a core for each replica"
         machine = (
-            f"{platform.machine()}, {shared}nginx and the load generator, Python {platform.python_version()}; "
+            f"{records.machine()}; {replicas}, shared with nginx and the load generator; "
             f"load average at the end {os.getloadavg()[0]:.0f}."
         )
     else:
         print("error: nginx is not installed", file=sys.stderr)
         return 1
-    edit = json.loads((asked.out / "capacity.json").read_text())["costs"]["edit"]["among_others"]
+    edit = json.loads((records.RESULTS / "capacity.json").read_text())["costs"]["edit"]["among_others"]
     scenes = [each | {"rounds": [scene(edit, **each, seed=seed) for seed in SEEDS]} for each in SCENES]
-    listed = {"machine": machine, "measured": [asdict(each) for each in measured], "edit_ms": edit, "scenes": scenes}
-    asked.out.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(listed, indent=1) + "\n")
-    (asked.out / "autoscaling.md").write_text(report(machine, measured, edit, scenes))
+    record = {"machine": machine, "measured": [asdict(each) for each in measured], "edit_ms": edit, "scenes": scenes}
+    records.write(options.out, "autoscaling", report(machine, measured, edit, scenes), record)
     return 0
 
 

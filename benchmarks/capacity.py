@@ -6,32 +6,28 @@ for the processor's time that capacity is planned with. The results go to benchm
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import http.client
 import io
 import json
 import os
-import platform
 import statistics
 import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
-from benchmarks.dialects import Bytes
+from benchmarks import records
 from benchmarks.load import Request, press
-from benchmarks.processes import ROOT, Instance
-from benchmarks.replicas import replica
-from benchmarks.serving import portrait, workloads
+from benchmarks.processes import Instance, facet
+from benchmarks.request_formats import RawBody
+from benchmarks.workloads import manifest_of, photo_edit, photograph, portraits, workloads
 
 USE = 0.7  # share of the processor's time that is planned to be used, the autoscaler's target
 DAY, BILLION = 86_400, 1e9
-_EDIT, _JPEG = "/v1/edit?attributes=%7B%22Smiling%22%3A1%7D", {"Accept": "image/jpeg"}
-_AT_ONCE = {"generate": 32, "edit": 32, "photograph": 4}
+_CONCURRENCY = {"generate": 32, "edit": 32, "photograph": 4}
 
 
 @dataclass(frozen=True)
@@ -67,26 +63,14 @@ def needs(cost: Cost, rate: float, use: float = USE) -> Needs:
     return Needs(busy, busy / use, rate * cost.bytes_in, rate * cost.bytes_out)
 
 
-def photograph(face: bytes, width: int = 4000, height: int = 3000) -> bytes:
-    """A JPEG of a camera's size and grain, with that face in it, at quality 90."""
-    sheet = Image.new("RGB", (width, height), "grey")
-    sheet.paste(
-        Image.open(io.BytesIO(face)).convert("RGB").resize((height // 2, height // 2)), (width // 4, height // 6)
-    )
-    grain = np.random.default_rng(0).normal(0, 6, (height, width, 1)).astype(np.float32)
-    pixels, buffer = (np.asarray(sheet) + grain).clip(0, 255).astype(np.uint8), io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
-
-
 def stages_of(header: str) -> dict[str, float]:
     """Milliseconds by stage, of a `Server-Timing`."""
     parts = (part.split(";dur=") for part in header.split(", ") if part)
     return {name: float(milliseconds) for name, milliseconds in parts}
 
 
-def measure(server: Instance, requests: list[Request], at_once: int, count: int, seconds: float) -> Cost:
-    """`count` requests one by one, in ten parts of which medians are taken, then `at_once` of them for `seconds`."""
+def measure(server: Instance, requests: list[Request], concurrency: int, count: int, seconds: float) -> Cost:
+    """`count` requests one by one, medians of ten parts, then `concurrency` at once for `seconds`."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port)
     timings, spent, sizes_in, sizes_out = [], [], [], []
     for part in range(11):
@@ -105,9 +89,9 @@ def measure(server: Instance, requests: list[Request], at_once: int, count: int,
         if part:
             spent.append(1000 * (server.cpu_seconds - before) / (count // 10))
     connection.close()
-    asyncio.run(press(server.port, requests, at_once, 1.0, warm_up=0.0, late=True))
+    asyncio.run(press(server.port, requests, concurrency, 1.0, warm_up=0.0, late=True))
     before = server.cpu_seconds
-    outcome = asyncio.run(press(server.port, requests, at_once, seconds, warm_up=0.0, late=True))
+    outcome = asyncio.run(press(server.port, requests, concurrency, seconds, warm_up=0.0, late=True))
     return Cost(
         alone=statistics.median(spent),
         among_others=1000 * (server.cpu_seconds - before) / outcome.images,
@@ -120,11 +104,10 @@ def measure(server: Instance, requests: list[Request], at_once: int, count: int,
 
 def requests_of(bundle: Path, pictures: list[bytes], face: bytes) -> dict[str, list[Request]]:
     """A generated PNG; a framed face edited and pasted, JPEG in and out; the same of a photograph of 12 megapixels."""
-    manifest = json.loads((bundle / "manifest.json").read_text())
     return {
-        "generate": workloads(Bytes(), manifest, pictures)["generate"],
-        "edit": [Request.post(_EDIT, "image/jpeg", picture, _JPEG) for picture in pictures],
-        "photograph": [Request.post(_EDIT, "image/jpeg", photograph(face), _JPEG)],
+        "generate": workloads(RawBody(), manifest_of(bundle), pictures)["generate"],
+        "edit": [photo_edit(picture) for picture in pictures],
+        "photograph": [photo_edit(photograph(Image.open(io.BytesIO(face))))],
     }
 
 
@@ -145,9 +128,9 @@ def report(machine: str, costs: dict[str, Cost]) -> str:
         "|---" * (len(names) + 7) + "|",
     ]
     for kind, cost in costs.items():
-        shown = " | ".join(f"{cost.stages[name]:.2f}" if name in cost.stages else "" for name in names)
+        stages = " | ".join(f"{cost.stages[name]:.2f}" if name in cost.stages else "" for name in names)
         lines.append(
-            f"| {kind} | {shown} | {cost.rest:.2f} | {cost.alone:.2f} | {cost.among_others:.2f} "
+            f"| {kind} | {stages} | {cost.rest:.2f} | {cost.alone:.2f} | {cost.among_others:.2f} "
             f"| {cost.bytes_in / 1000:.1f} | {cost.bytes_out / 1000:.1f} | {cost.memory_megabytes:.0f} |"
         )
     lines += [
@@ -177,34 +160,31 @@ def report(machine: str, costs: dict[str, Cost]) -> str:
 
 def main() -> int:
     """Measure and write the results."""
-    arguments = argparse.ArgumentParser(prog="python -m benchmarks.capacity", description=__doc__)
-    arguments.add_argument("--bundles", type=Path, default=ROOT / "bundles")
-    arguments.add_argument("--data", type=Path, help="CelebA, for faces of its size in bytes; else drawn noise")
-    arguments.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)))
-    arguments.add_argument("--seconds", type=float, default=8.0)
-    arguments.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
-    asked = arguments.parse_args()
-    bundle = asked.bundles.resolve() / "celeba64"
-    if asked.data:
-        paths = sorted((asked.data / "img_align_celeba").iterdir())
+    parser = records.parser("capacity", __doc__)
+    parser.add_argument("--data", type=Path, help="CelebA, for faces of its size in bytes; else drawn noise")
+    parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)))
+    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--requests", type=int, default=500, help="one by one; a tenth as many photographs")
+    options = parser.parse_args()
+    bundle = options.bundle.resolve()
+    if options.data:
+        paths = sorted((options.data / "img_align_celeba").iterdir())
         pictures = [path.read_bytes() for path in paths[:: max(1, len(paths) // 100)]]
     else:
-        size = json.loads((bundle / "manifest.json").read_text())["frame"]["aligned_size"]
-        pictures = [portrait(seed, *size) for seed in range(64)]
+        pictures = portraits(bundle, 64)
     costs, begun = {}, time.perf_counter()
-    with replica(bundle.parent, asked.core) as server:
+    with facet(bundle, [options.core]) as server:
         for kind, requests in requests_of(bundle, pictures, generated(server.port)).items():
-            costs[kind] = measure(server, requests, _AT_ONCE[kind], 50 if kind == "photograph" else 500, asked.seconds)
+            count = options.requests // 10 if kind == "photograph" else options.requests
+            costs[kind] = measure(server, requests, _CONCURRENCY[kind], count, options.seconds)
             print(kind, costs[kind], flush=True)
     machine = (
-        f"{platform.machine()}, one core of {os.cpu_count()} for the replica and its client, Python "
-        f"{platform.python_version()}; {len(pictures)} {'pictures of CelebA' if asked.data else 'drawn pictures'} of "
-        f"178 x 218; {time.perf_counter() - begun:.0f} s, load average at the end {os.getloadavg()[0]:.1f}."
+        f"{records.machine()}; one core for the replica and its client; {len(pictures)} "
+        f"{'pictures of CelebA' if options.data else 'drawn pictures'} of 178 x 218; "
+        f"{time.perf_counter() - begun:.0f} s, load average at the end {os.getloadavg()[0]:.1f}."
     )
-    asked.out.mkdir(parents=True, exist_ok=True)
     record = {"machine": machine, "costs": {kind: asdict(cost) for kind, cost in costs.items()}}
-    (asked.out / "capacity.json").write_text(json.dumps(record, indent=1) + "\n")
-    (asked.out / "capacity.md").write_text(report(machine, costs))
+    records.write(options.out, "capacity", report(machine, costs), record)
     return 0
 
 

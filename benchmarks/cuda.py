@@ -7,9 +7,6 @@ Needs a GPU and the extra `gpu`, nothing else; `--half` takes what `python -m ex
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -19,12 +16,17 @@ from pathlib import Path
 
 import numpy as np
 
-from service import bundle as bundles
-from service import golden
-from service.batcher import buckets
-from service.bundle import Bundle
-from service.memory import Arrays
-from service.runtime import OnnxRuntime, RuntimeUnavailableError, require_onnxruntime
+from benchmarks import records
+from service.bundle import loader
+from service.bundle.loader import Bundle
+from service.bundle.manifest import EDITOR, LEARNED_PRIOR
+from service.bundle.sampler import Sampler
+from service.errors import RuntimeUnavailableError
+from service.inference import golden
+from service.inference.batcher import buckets
+from service.inference.onnx import OnnxRuntime
+from service.inference.out_of_memory import Arrays
+from service.inference.session import require_onnxruntime
 from service.settings import Settings
 
 LARGEST = 64
@@ -33,7 +35,7 @@ Ways = dict[str, dict[str, Run]]  # what runs each graph, by the name of the way
 
 
 class Unproven(RuntimeError):
-    """What was to be measured does not run here; the message says why."""
+    """The GPU does not run the graphs as the benchmark needs it; the message says why."""
 
 
 def ways(bundle: Bundle, half: Bundle | None) -> Ways:
@@ -58,16 +60,28 @@ def ways(bundle: Bundle, half: Bundle | None) -> Ways:
 
 def batches(bundle: Bundle, reference: dict[str, Run], size: int) -> dict[str, list[Arrays]]:
     """For each graph two batches of `size` faces, which differ: a replay that does not see its input is found out."""
-    drawn_from = golden.inputs(bundle.prior, bundle.manifest.attribute_groups, 2 * size, temperature=1.0)
+    learned = None
+    if LEARNED_PRIOR in bundle.manifest.files:
+        noise = Sampler(bundle.prior, bundle.manifest.attribute_groups).noise(0, 2 * size, 1.0)
+
+        def learned(noise: np.ndarray, attributes: np.ndarray) -> np.ndarray:
+            return reference[LEARNED_PRIOR]({"noise": noise, "attributes": attributes})["latent"]
+
+    drawn_from = golden.inputs(bundle, learned, 2 * size, temperature=1.0)
     halves = [{name: rows[part] for name, rows in drawn_from.items()} for part in (slice(size), slice(size, None))]
     seen = [{"image": reference["decoder.onnx"](each)["image"], "attributes": each["attributes"]} for each in halves]
     seen[1]["attributes"] = np.full_like(seen[1]["attributes"], np.nan)
     given = {"encoder.onnx": seen, "decoder.onnx": halves}
     if bundle.manifest.editor_frame is not None:
-        asked = [np.clip(-each["attributes"], -1, 1) for each in halves]
+        changes = [np.clip(-each["attributes"], -1, 1) for each in halves]
         views = [golden.views(bundle.manifest, each["image"]) for each in seen]
-        pairs = zip(views, asked, strict=True)
-        given[bundles.EDITOR] = [{"image": view, "change": change} for view, change in pairs]
+        pairs = zip(views, changes, strict=True)
+        given[EDITOR] = [{"image": view, "change": change} for view, change in pairs]
+    if learned is not None:
+        given[LEARNED_PRIOR] = [
+            {"noise": noise[part], "attributes": each["attributes"]}
+            for part, each in zip((slice(size), slice(size, None)), halves, strict=True)
+        ]
     return given
 
 
@@ -167,23 +181,22 @@ def measure(
 def _gpu() -> str:
     command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+        output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
     except (OSError, subprocess.SubprocessError):
         return "a GPU that nvidia-smi does not name"
-    return told.splitlines()[0].replace(", ", ", driver ") if told.strip() else "a GPU that nvidia-smi does not name"
+    (name, *_) = output.splitlines() or ["a GPU that nvidia-smi does not name"]
+    return name.replace(", ", ", driver ")
 
 
 def main(words: list[str] | None = None) -> int:
     """Check, measure, print, and keep the result."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cuda", description=__doc__)
-    parser.add_argument("--bundle", type=Path, default=Path("bundles/celeba64"))
+    parser = records.parser("cuda", __doc__)
     parser.add_argument("--half", type=Path, help="the same bundle from `python -m export half`")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--calls", type=int, default=50, help="batches in each round")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    asked = parser.parse_args(words)
-    bundle = bundles.load(asked.bundle)
-    half = bundles.load(asked.half) if asked.half else None
+    options = parser.parse_args(words)
+    bundle = loader.load(options.bundle)
+    half = loader.load(options.half) if options.half else None
     try:
         tried = ways(bundle, half)
     except (RuntimeUnavailableError, Unproven) as exc:
@@ -192,15 +205,13 @@ def main(words: list[str] | None = None) -> int:
     on_cpu = OnnxRuntime(bundle, Settings(device="cpu"))
     allowed = tolerances(tried, bundle, half)
     record = {"device": _gpu()} | measure(
-        bundle, dict(on_cpu.graphs), tried, allowed, buckets(LARGEST), asked.rounds, asked.calls
+        bundle, dict(on_cpu.graphs), tried, allowed, buckets(LARGEST), options.rounds, options.calls
     )
     record["conditions"] = (
-        f"Milliseconds a batch with its copies, one thread, median of {asked.rounds} rounds of {asked.calls} in turns; "
-        f"onnxruntime {require_onnxruntime().__version__}, Python {platform.python_version()}, {platform.machine()}."
+        f"Milliseconds a batch with its copies, one thread, median of {options.rounds} rounds of {options.calls} in "
+        f"turns; onnxruntime {require_onnxruntime().__version__}, {records.machine()}."
     )
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "cuda.json").write_text(json.dumps(record, indent=1) + "\n")
-    (asked.out / "cuda.md").write_text(report(record))
+    records.write(options.out, "cuda", report(record), record)
     print(report(record))
     return 1 if record["too_far"] else 0
 

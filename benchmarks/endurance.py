@@ -6,13 +6,8 @@ and clients half of whom hang up. The results go to benchmarks/results/endurance
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import dataclasses
 import hashlib
-import json
-import os
-import platform
 import random
 import shutil
 import sys
@@ -26,24 +21,25 @@ import onnx
 from onnx import numpy_helper
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.load import Outcome, Request, flood, press
-from benchmarks.processes import ROOT, Instance
-from benchmarks.serving import Server, on_a_core_of_its_own, requests_of, running, servers
+from benchmarks import records
+from benchmarks.load import Outcome, Request, flood, hang_up, press
+from benchmarks.processes import Instance, facet, on_last_core
+from benchmarks.workloads import facet_workloads
 from export.writer import seal
-from service import bundle as bundles
+from service.bundle import loader
 
 _TOKEN = "endurance"
 _CLIENTS = 16
 
 
-def overload(server: Server, bundle: Path, factor: float, seconds: float) -> dict:
-    """Offer `factor` times the peak for `seconds`, then see at once whether the peak is back."""
-    requests = requests_of(bundle)
+def overload(bundle: Path, factor: float, seconds: float) -> dict:
+    """Offer `factor` times the peak for `seconds`, then measure at once whether the peak is back."""
+    requests = facet_workloads(bundle)["mixed"]
 
     def pressed(port: int, warm_up: float) -> Outcome:
         return asyncio.run(press(port, requests, 64, min(10.0, seconds), warm_up))
 
-    with on_a_core_of_its_own() as others, running(server, bundle, others) as instance:
+    with on_last_core() as others, facet(bundle, others) as instance:
         peak = pressed(instance.port, 2.0).throughput
         before = instance.memory_megabytes
         during, rate = asyncio.run(flood(instance.port, requests, factor * peak, seconds))
@@ -52,8 +48,8 @@ def overload(server: Server, bundle: Path, factor: float, seconds: float) -> dic
         return {
             "cores of the server, beside one of the load generator": len(others) if others else "the same one",
             "peak images/s": peak,
-            "asked for, times the peak": factor,
-            "really offered, times the peak": rate / peak,
+            "target rate, times the peak": factor,
+            "offered rate, times the peak": rate / peak,
             "goodput under overload, of the peak": during.throughput / peak,
             "answers by status": dict(sorted(during.statuses.items())),
             "429 after ms, p50": during.percentile(50, 429),
@@ -65,17 +61,17 @@ def overload(server: Server, bundle: Path, factor: float, seconds: float) -> dic
         }
 
 
-def reloads(server: Server, bundle: Path, seconds: float) -> dict:
-    """Two models take each other's place as often as they can; every answer must be wholly of one of them."""
-    with tempfile.TemporaryDirectory() as place:
-        root = Path(place)
+def reloads(bundle: Path, seconds: float) -> dict:
+    """Two models replace each other as often as they can; every answer must be wholly of one of them."""
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory)
         versions = [_variation(bundle, root / version, version, 0.1 * number) for number, version in enumerate("ab")]
         served = root / "bundles" / bundle.name
         served.parent.mkdir()
         served.symlink_to(versions[0])
-        environment = server.environment | {"FACET_ADMIN_TOKEN": _TOKEN}
-        with running(dataclasses.replace(server, environment=environment), served) as instance:
-            return asyncio.run(_reload_under_load(instance, served, versions, requests_of(bundle), seconds))
+        requests = facet_workloads(bundle)["mixed"]
+        with facet(served, FACET_ADMIN_TOKEN=_TOKEN) as instance:
+            return asyncio.run(_reload_under_load(instance, served, versions, requests, seconds))
 
 
 async def _reload_under_load(
@@ -84,7 +80,7 @@ async def _reload_under_load(
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=instance.url, timeout=60, limits=limits) as client:
 
-        async def ask(request: Request) -> tuple[int, str, str]:
+        async def send(request: Request) -> tuple[int, str, str]:
             path, headers, body = request.parts()
             answer = await client.post(path, content=body, headers=headers)
             return answer.status_code, answer.headers.get("x-facet-model", ""), _digest(answer.content)
@@ -102,7 +98,7 @@ async def _reload_under_load(
         for directory in versions:
             await reload(directory)
             for number, request in enumerate(requests):
-                _, model, digest = await ask(request)
+                _, model, digest = await send(request)
                 expected[number, model] = digest
         different = sum(
             len({d for (n, _), d in expected.items() if n == number}) > 1 for number in range(len(requests))
@@ -113,7 +109,7 @@ async def _reload_under_load(
         async def client_loop(number: int) -> None:
             while time.monotonic() < end:
                 number = (number + 1) % len(requests)
-                status, model, digest = await ask(requests[number])
+                status, model, digest = await send(requests[number])
                 counts["answers"] += 1
                 counts["failed"] += status != 200
                 counts["mixed"] += status == 200 and expected.get((number, model)) != digest
@@ -136,12 +132,12 @@ async def _reload_under_load(
         }
 
 
-def disconnects(server: Server, bundle: Path, count: int) -> dict:
-    """Of `count` requests half are given up at some moment before the answer."""
-    requests, rng = requests_of(bundle), random.Random(0)
+def disconnects(bundle: Path, count: int) -> dict:
+    """Half of `count` clients hang up before the answer."""
+    requests, rng = facet_workloads(bundle)["mixed"], random.Random(0)
     leaving = [True, False] * (count // 2)
     rng.shuffle(leaving)
-    with running(server, bundle) as instance:
+    with facet(bundle) as instance:
         descriptors = instance.process.num_fds()
         answered, hung = asyncio.run(_leave(instance.port, requests, leaving, rng))
         metrics = _settled(instance.url)
@@ -151,7 +147,7 @@ def disconnects(server: Server, bundle: Path, count: int) -> dict:
                 codes[labels["code"]] += int(value)
         return {
             "requests": len(leaving),
-            "given up": sum(leaving),
+            "hung up": sum(leaving),
             "answered with 200, as clients count": answered,
             "without an answer within 60 s": hung,
             "by code, as the server counts": dict(sorted(codes.items())),
@@ -165,26 +161,24 @@ def disconnects(server: Server, bundle: Path, count: int) -> dict:
 
 
 async def _leave(port: int, requests: list[Request], leaving: list[bool], rng: random.Random) -> tuple[int, int]:
-    """How many of those that stay are answered with 200, and how many are not within a minute."""
-    places, answered, hung = iter(range(len(leaving))), 0, 0
+    """How many of the clients that stay get 200, and how many get nothing within a minute."""
+    numbers, answered, hung = iter(range(len(leaving))), 0, 0
 
     async def worker() -> None:
         nonlocal answered, hung
-        for place in places:
+        for number in numbers:
+            payload = requests[number % len(requests)].payload
+            if leaving[number]:
+                await hang_up(port, payload, rng)
+                continue
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            payload = requests[place % len(requests)].payload
-            if leaving[place]:
-                # Some do not even send the whole request.
-                writer.write(payload if rng.random() < 0.9 else payload[: rng.randrange(len(payload))])
-                await asyncio.sleep(rng.uniform(0, 0.3))
-            else:
-                writer.write(payload)
-                try:
-                    async with asyncio.timeout(60):
-                        status = (await reader.readline()).split(b" ")[1:2]
-                    answered += status == [b"200"]
-                except TimeoutError:
-                    hung += 1
+            writer.write(payload)
+            try:
+                async with asyncio.timeout(60):
+                    status = (await reader.readline()).split(b" ")[1:2]
+                answered += status == [b"200"]
+            except TimeoutError:
+                hung += 1
             writer.transport.abort()
 
     await asyncio.gather(*(worker() for _ in range(64)))
@@ -215,7 +209,7 @@ def _variation(bundle: Path, directory: Path, version: str, brighter: float) -> 
     moved = numpy_helper.to_array(bias)
     bias.CopyFrom(numpy_helper.from_array((moved + brighter).astype(moved.dtype), bias.name))
     onnx.save(graph, path)
-    manifest = bundles.load(bundle).manifest.model_copy(update={"version": version})
+    manifest = loader.load(bundle).manifest.model_copy(update={"version": version})
     seal(directory, manifest, with_samples=True)
     return directory
 
@@ -224,7 +218,7 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _shown(value: object) -> str:
+def _formatted(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3g}" if value < 100 else f"{value:.0f}"
     if isinstance(value, dict):
@@ -234,30 +228,26 @@ def _shown(value: object) -> str:
 
 def main() -> int:
     """Run the scenes and write benchmarks/results/endurance.{json,md}."""
-    arguments = argparse.ArgumentParser(prog="python -m benchmarks.endurance", description=__doc__)
-    arguments.add_argument("--bundle", type=Path, default=ROOT / "bundles" / "celeba64")
-    arguments.add_argument("--seconds", type=float, default=60.0, help="of overload, and of reloading")
-    arguments.add_argument("--factor", type=float, default=4.0, help="overload, times the peak")
-    arguments.add_argument("--requests", type=int, default=5000, help="of which half are given up")
-    arguments.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
-    asked = arguments.parse_args()
-    server, bundle = servers()["facet"], asked.bundle.resolve()
+    parser = records.parser("endurance", __doc__)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of overload, and of reloading")
+    parser.add_argument("--factor", type=float, default=4.0, help="overload, times the peak")
+    parser.add_argument("--requests", type=int, default=5000, help="half of their clients hang up")
+    options = parser.parse_args()
+    bundle = options.bundle.resolve()
     scenes = {
-        "overload": lambda: overload(server, bundle, asked.factor, asked.seconds),
-        "reloads": lambda: reloads(server, bundle, asked.seconds),
-        "disconnects": lambda: disconnects(server, bundle, asked.requests),
+        "overload": lambda: overload(bundle, options.factor, options.seconds),
+        "reloads": lambda: reloads(bundle, options.seconds),
+        "disconnects": lambda: disconnects(bundle, options.requests),
     }
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; bundle {bundle.name}"
-    machine += "; load generator and server on the same cores unless it is said"
+    machine = f"{records.machine()}; bundle {bundle.name}"
+    machine += "; load generator and server on the same cores, except under overload"
     found, lines = {}, ["# Endurance", "", f"- {machine}."]
     for name, scene in scenes.items():
         found[name] = scene()
-        rows = [f"| {key} | {_shown(value)} |" for key, value in found[name].items()]
+        rows = [f"| {key} | {_formatted(value)} |" for key, value in found[name].items()]
         lines += ["", f"## {name.capitalize()}", "", "| | |", "|---|---|", *rows]
         print("\n".join(lines[-len(rows) - 5 :]), flush=True)
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "endurance.json").write_text(json.dumps({"machine": machine, **found}, indent=1) + "\n")
-    (asked.out / "endurance.md").write_text("\n".join(lines) + "\n")
+    records.write(options.out, "endurance", "\n".join(lines) + "\n", {"machine": machine, **found})
     return 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -19,7 +20,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Request:
-    """One HTTP/1.1 request as bytes, keep-alive, and how many images its answer stands for."""
+    """One HTTP/1.1 request as bytes, keep-alive, and how many images its answer counts as."""
 
     payload: bytes
     images: int = 1
@@ -33,7 +34,7 @@ class Request:
         return Request("\r\n".join(lines).encode() + b"\r\n\r\n" + body, images)
 
     def parts(self) -> tuple[str, dict[str, str], bytes]:
-        """Path, headers and body, for a client that takes them apart."""
+        """Path, headers and body, for clients that take them separately."""
         head, _, body = self.payload.partition(b"\r\n\r\n")
         first, *lines = head.decode().split("\r\n")
         return first.split(" ")[1], dict(line.split(": ", 1) for line in lines), body
@@ -231,6 +232,14 @@ async def replay(port: int, requests: Iterable[Request], times: Iterable[float])
     answers = await asyncio.gather(*tasks)
     pool.close()
     return answers
+
+
+async def hang_up(port: int, payload: bytes, rng: random.Random) -> None:
+    """Be a client that closes its connection before the answer: within 0.3 s, one in ten with the request half sent."""
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(payload if rng.random() < 0.9 else payload[: rng.randrange(len(payload))])
+    await asyncio.sleep(rng.uniform(0, 0.3))
+    writer.transport.abort()
 
 
 class _Nothing(asyncio.Protocol):

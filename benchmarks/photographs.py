@@ -9,9 +9,7 @@ counts as the same one.
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,15 +22,18 @@ from PIL import Image
 from scipy import ndimage
 from tqdm import tqdm
 
-from service import alignment, images, photo
-from service import bundle as bundles
-from service.detector import Detector
-from service.faces import FaceFinder, NoFaceError, Place
-from service.photographs import Photograph, Shelf
-from service.runtime import OnnxRuntime
+from benchmarks import records
+from benchmarks.workloads import photograph
+from service.bundle import loader
+from service.bundle.loader import Bundle
+from service.faces.detector import Detector
+from service.faces.finder import FaceFinder, FaceLocation, NoFaceError
+from service.imaging import alignment, codecs, paste
+from service.inference.onnx import OnnxRuntime
+from service.pipeline.photo_cache import DecodedPhotoCache, Photograph
 from service.settings import Settings
-from training import dataset
 from training.attributes import exclusion_matrix
+from training.data import dataset
 from training.evaluation import inverted, residual_edit
 from training.graphs import BundleGraphs, encode_unknown
 from training.judge import Judge, load_judge
@@ -101,9 +102,9 @@ class Recogniser:
         self._landmarks = dlib.shape_predictor(str(directory / "shape_predictor_5_face_landmarks.dat"))
         self._network = dlib.face_recognition_model_v1(str(directory / "dlib_face_recognition_resnet_model_v1.dat"))
 
-    def distance(self, before: np.ndarray, after: np.ndarray, place: Place) -> float:
-        """Between the faces at one place of two photographs uint8 [H, W, 3]."""
-        left, top, right, bottom = place.box
+    def distance(self, before: np.ndarray, after: np.ndarray, location: FaceLocation) -> float:
+        """Between the descriptors of one face in two photographs uint8 [H, W, 3]."""
+        left, top, right, bottom = location.box
         side, x, y = (right - left + bottom - top) / 2, (left + right) / 2, (top + bottom) / 2
         box = self._dlib.rectangle(*(round(v) for v in (x - side / 2, y - side / 2, x + side / 2, y + side / 2)))
         # Landmarks of the untouched face for both: the same pixels are compared.
@@ -115,7 +116,7 @@ class Recogniser:
 
 
 def measure(
-    bundle: bundles.Bundle, judge: Judge | None, data: Path, weights: Path, count: int, recogniser: Recogniser | None
+    bundle: Bundle, judge: Judge | None, data: Path, weights: Path, count: int, recogniser: Recogniser | None
 ) -> dict:
     """All figures for the first `count` strangers of the validation partition, an attribute each in turn.
 
@@ -130,7 +131,7 @@ def measure(
     rng = np.random.default_rng(0)
     errors, seams, exact, seconds, distances = [], [], [], [], []
     views: dict[str, list[np.ndarray]] = {"before": [], "photo": [], "frame": []}
-    asked, labels = [], []
+    chosen, labels = [], []  # the inverted attribute of each picture, and the labels
     for number, row in enumerate(tqdm(rows[:count], leave=False)):
         scene = lay(Image.open(held_out.path(row)).convert("RGB"), rng)
         picture = Image.fromarray(scene.pixels)
@@ -139,30 +140,30 @@ def measure(
         except NoFaceError:
             continue
         right = frame_of(scene, frame.crop_box, frame.image_size)
-        found, true = (alignment.corners(matrix, frame.image_size) for matrix in (face.place.matrix, right))
+        found, true = (alignment.corners(matrix, frame.image_size) for matrix in (face.location.matrix, right))
         off = np.sqrt(np.square(found - true).sum(1).mean()) / alignment.scale(right)
         if off > frame.image_size / 4:  # something else than this face
             continue
         errors.append(off)
         attribute, label = number % len(names), held_out.labels[row : row + 1]
-        latent, shown = encode_unknown(graphs, face.pixels[None], len(names))
-        target = inverted(shown, label, attribute, names)
-        plain, edited = graphs.decode(np.repeat(latent, 2, axis=0), np.concatenate([shown, target]))
+        latent, estimates = encode_unknown(graphs, face.pixels[None], len(names))
+        target = inverted(estimates, label, attribute, names)
+        plain, edited = graphs.decode(np.repeat(latent, 2, axis=0), np.concatenate([estimates, target]))
         begin = time.perf_counter()
-        pasted = photo.paste(picture, [(face.place.matrix, plain, edited)])
+        pasted = paste.paste(picture, [(face.location.matrix, plain, edited)])
         seconds.append(time.perf_counter() - begin)
-        result, untouched = np.asarray(pasted), photo.paste(picture, [(face.place.matrix, plain, plain)])
+        result, untouched = np.asarray(pasted), paste.paste(picture, [(face.location.matrix, plain, plain)])
         exact.append(np.array_equal(np.asarray(untouched), scene.pixels))
         seams.append(seam(scene.pixels, result))
         views["before"].append(alignment.sample(picture, right, frame.image_size))
         views["photo"].append(alignment.sample(pasted, right, frame.image_size))
         views["frame"].append(residual_edit(face.pixels[None], plain[None], edited[None])[0])
-        asked.append(attribute)
+        chosen.append(attribute)
         labels.append(label[0])
         if recogniser and names[attribute] in _IDENTITY:
-            distances.append(recogniser.distance(scene.pixels, result, face.place))
-    present, asked = np.stack(labels) > 0, np.array(asked)
-    seen = {name: judge.look(np.stack(pictures))[0] > 0 for name, pictures in views.items()} if judge else {}
+            distances.append(recogniser.distance(scene.pixels, result, face.location))
+    present, chosen = np.stack(labels) > 0, np.array(chosen)
+    seen = {name: judge.predict(np.stack(pictures))[0] > 0 for name, pictures in views.items()} if judge else {}
     return {
         "bundle": bundle.identity,
         "pictures": len(rows[:count]),
@@ -173,7 +174,7 @@ def measure(
         "paste_ms": float(1000 * np.median(seconds)),
         "large_file": large_file(bundle, weights, Image.open(held_out.path(rows[0])).convert("RGB")),
         "judge": {
-            name: _seen(seen[name], seen["before"], present, asked, exclusion) for name in ("frame", "photo") if seen
+            name: _seen(seen[name], seen["before"], present, chosen, exclusion) for name in ("frame", "photo") if seen
         },
         "same_person": (
             {
@@ -187,7 +188,7 @@ def measure(
     }
 
 
-def large_file(bundle: bundles.Bundle, weights: Path, picture: Image.Image, rounds: int = 25) -> dict[str, Any]:
+def large_file(bundle: Bundle, weights: Path, picture: Image.Image, rounds: int = 25) -> dict[str, Any]:
     """An edit of a photograph of 4000 x 3000 pixels, in times of decoding and encoding that file, taken in turns.
 
     The one is Pillow alone: open, load, save as JPEG at quality 90 into memory. The other is all that the service does
@@ -196,16 +197,9 @@ def large_file(bundle: bundles.Bundle, weights: Path, picture: Image.Image, roun
     """
     manifest, finder = bundle.manifest, FaceFinder(Detector(weights))
     runtime = OnnxRuntime(bundle, Settings(device="cpu"))
-    rng = np.random.default_rng(0)
-    sheet = Image.new("RGB", (4000, 3000), "grey")
-    sheet.paste(
-        picture.resize((1500, round(1500 * picture.height / picture.width)), Image.Resampling.BICUBIC), (900, 500)
-    )
-    grain = rng.normal(0, 6, (3000, 4000, 1)).astype(np.float32)  # or the file would be far smaller than a camera's
-    pixels = (np.asarray(sheet) + grain).clip(0, 255).astype(np.uint8)
-    data = images.encode(pixels, "jpeg", 90)
+    data, size = photograph(picture), 4000 * 3000 * 3
     unknown = np.full((1, len(manifest.attributes)), np.nan, dtype=np.float32)
-    shelf = Shelf(pixels.size)
+    cache = DecodedPhotoCache(size)
     stages: dict[str, list[float]] = {}
 
     @contextmanager
@@ -222,22 +216,22 @@ def large_file(bundle: bundles.Bundle, weights: Path, picture: Image.Image, roun
             image.save(io.BytesIO(), "JPEG", quality=90)
 
     def edit() -> None:
-        photograph = Photograph(data, pixels.size, shelf)
+        photo = Photograph(data, size, cache)
         with stage("decode"):
-            preview, size = photograph.preview()
+            preview, whole_size = photo.preview()
         with stage("find"):
-            face = finder.frame(preview, manifest.frame, None, size, largest=True)[0]
+            face = finder.frame(preview, manifest.frame, None, whole_size, largest=True)[0]
         with stage("graphs"):
             found = runtime.encoder({"image": face.pixels[None], "attributes": unknown})
-            shown = found["attribute_estimates"]
-            both = np.concatenate([shown, -shown])
+            estimates = found["attribute_estimates"]
+            both = np.concatenate([estimates, -estimates])
             drawn = runtime.decoder({"latent": np.repeat(found["mean"], 2, axis=0), "attributes": both})["image"]
         with stage("paste"):
-            whole = photograph.whole()
-            photo.paste_into(whole.image, [(face.place.matrix, *drawn)])
+            whole = photo.whole()
+            paste.paste_into(whole.image, [(face.location.matrix, *drawn)])
         with stage("encode"):
-            images.encode_photo(whole, "jpeg", 90)
-        photograph.close()
+            codecs.encode_photo(whole, "jpeg", 90)
+        photo.close()
 
     seconds: dict[Callable[[], None], list[tuple[float, float]]] = {plain: [], edit: []}
     for _ in range(rounds):
@@ -258,15 +252,15 @@ def large_file(bundle: bundles.Bundle, weights: Path, picture: Image.Image, roun
 
 
 def _seen(
-    after: np.ndarray, before: np.ndarray, present: np.ndarray, asked: np.ndarray, exclusion: np.ndarray
+    after: np.ndarray, before: np.ndarray, present: np.ndarray, chosen: np.ndarray, exclusion: np.ndarray
 ) -> dict[str, float]:
-    """Edits that show, and extra errors on the other attributes; bool [N, K] each, `asked` int [N]."""
-    pictures = np.arange(len(asked))
-    done = after[pictures, asked] != present[pictures, asked]
-    others = ~exclusion[asked]
-    others[pictures, asked] = False
+    """Edits that show, and extra errors on the other attributes; bool [N, K] each, `chosen` int [N]."""
+    pictures = np.arange(len(chosen))
+    done = after[pictures, chosen] != present[pictures, chosen]
+    others = ~exclusion[chosen]
+    others[pictures, chosen] = False
     extra = ((after != present).astype(float) - (before != present))[others]
-    adding = ~present[pictures, asked]
+    adding = ~present[pictures, chosen]
     return {
         "accuracy": float(done.mean()),
         "added": float(done[adding].mean()),
@@ -324,22 +318,18 @@ def table(report: dict) -> str:
 
 def main() -> None:
     """Measure, print, and write JSON and Markdown."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--data", type=Path, required=True, help="a directory in CelebA's layout")
-    arguments.add_argument("--bundle", type=Path, default=Path("bundles/celeba64"))
-    arguments.add_argument("--judge", type=Path, help="from `python -m training judge`; without, nothing is judged")
-    arguments.add_argument("--weights", type=Path, default=Path("weights"), help="from `make weights`")
-    arguments.add_argument("--pictures", type=int, default=1000)
-    arguments.add_argument("--recogniser", type=Path, help="directory of dlib's networks; needs the package dlib")
-    arguments.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    asked = arguments.parse_args()
-    recogniser = Recogniser(asked.recogniser) if asked.recogniser else None
-    judge = load_judge(asked.judge)[0] if asked.judge else None
-    bundle = bundles.load(asked.bundle)
-    report = measure(bundle, judge, asked.data, asked.weights, asked.pictures, recogniser)
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "photographs.json").write_text(json.dumps(report, indent=1) + "\n")
-    (asked.out / "photographs.md").write_text(table(report))
+    parser = records.parser("photographs", __doc__)
+    parser.add_argument("--data", type=Path, required=True, help="a directory in CelebA's layout")
+    parser.add_argument("--judge", type=Path, help="from `python -m training judge`; without, nothing is judged")
+    parser.add_argument("--weights", type=Path, default=Path("weights"), help="from `make weights`")
+    parser.add_argument("--pictures", type=int, default=1000)
+    parser.add_argument("--recogniser", type=Path, help="directory of dlib's networks; needs the package dlib")
+    options = parser.parse_args()
+    recogniser = Recogniser(options.recogniser) if options.recogniser else None
+    judge = load_judge(options.judge)[0] if options.judge else None
+    bundle = loader.load(options.bundle)
+    report = measure(bundle, judge, options.data, options.weights, options.pictures, recogniser)
+    records.write(options.out, "photographs", table(report), report)
     print(table(report))
 
 

@@ -1,7 +1,11 @@
-"""Servers in processes of their own: started, waited for until they answer, stopped with all that they started."""
+"""Servers in processes of their own: started, waited for until they are ready, stopped with all their children.
+
+Benchmarks and tests start every server with it.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -9,12 +13,13 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+import httpx
 import psutil
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +37,7 @@ def free_port() -> int:
 
 
 def answers(port: int, path: str) -> bool:
-    """Whether that path is answered with 200."""
+    """Whether a GET of that path returns 200."""
     try:
         with _DIRECT.open(f"http://127.0.0.1:{port}{path}", timeout=5) as response:
             return response.status == 200
@@ -44,16 +49,16 @@ def answers(port: int, path: str) -> bool:
 class Instance:
     """A server, by default Facet, which is ready when `with` begins and has ended when `with` ends.
 
-    What it writes to stderr is its `log`, which is passed on at the end.
+    Its stderr is its `log`, which is copied to this process's stderr at the end.
     """
 
-    environment: Mapping[str, str]  # all of it, but for FACET_PORT
+    environment: Mapping[str, str]  # the whole environment; FACET_PORT is added
     command: Sequence[str] = FACET
     port: int = field(default_factory=free_port)
-    path: str = "/readyz"  # answered with 200 once it can work
-    cores: Collection[int] | None = None  # the only ones that it may run on
-    before: Callable[[], None] | None = None  # called in its process first
-    seconds: float = 120.0  # until it must answer
+    path: str = "/readyz"  # returns 200 once the server is ready
+    cores: Collection[int] | None = None  # CPU affinity; None for all
+    before: Callable[[], None] | None = None  # called in the new process before the command
+    seconds: float = 120.0  # timeout of the start
     process: psutil.Popen | None = None
 
     @property
@@ -61,24 +66,32 @@ class Instance:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def client(self) -> httpx.Client:
+        """A new client of this server."""
+        return httpx.Client(base_url=self.url, timeout=60, trust_env=False)
+
+    @property
     def log(self) -> str:
         return Path(self._log.name).read_text(errors="replace")
 
     @property
     def cpu_seconds(self) -> float:
-        """Of it and what it started and still runs."""
+        """Processor time of the server and its living children, user and system."""
         return sum(sum(each.cpu_times()[:2]) for each in self._family())
 
     @property
     def memory_megabytes(self) -> float:
-        """Resident, of it and what it started."""
+        """Resident memory of the server and its children."""
         return sum(each.memory_info().rss for each in self._family()) / 1e6
 
     def ready(self) -> bool:
         return answers(self.port, self.path)
 
     def start(self) -> None:
-        """Start it, again if it was stopped, and wait until it is ready. Raises RuntimeError with its last lines."""
+        """Start the server, or start it again on the same port, and wait until it is ready.
+
+        Raises RuntimeError with the last lines of its log if it ends or is not ready in time.
+        """
         pin = [] if self.cores is None else ["taskset", "--cpu-list", ",".join(map(str, self.cores))]
         self.process = psutil.Popen(
             [*pin, *self.command],
@@ -91,15 +104,15 @@ class Instance:
         deadline = time.monotonic() + self.seconds
         while not self.ready():
             if self.process.poll() is not None or time.monotonic() > deadline:
-                fate = f"{self.url}{self.path} was not answered with 200 within {self.seconds:g} s"
+                reason = f"{self.url}{self.path} did not return 200 within {self.seconds:g} s"
                 if self.process.poll() is not None:
-                    fate = f"ended with status {self.process.returncode} before it answered"
+                    reason = f"ended with status {self.process.returncode} before it was ready"
                 lines = self.log.splitlines()[-_QUOTED_LINES:]
-                raise RuntimeError("\n".join([f"{' '.join(self.command)}: {fate}; its last lines:", *lines]))
+                raise RuntimeError("\n".join([f"{' '.join(self.command)}: {reason}; its last lines:", *lines]))
             time.sleep(0.05)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Its exit status after that signal, at once if it has ended. What does not end is killed."""
+        """Send that signal, wait, and return the exit status. Processes that do not end are killed."""
         if self.process.poll() is None:
             family = self._family()
             self.process.send_signal(number)
@@ -122,3 +135,33 @@ class Instance:
 
     def __exit__(self, *_: object) -> None:
         self._ending.close()
+
+
+def facet(bundle: Path, cores: Collection[int] | None = None, **variables: str) -> Instance:
+    """Facet with `bundle` as its default model, to be used in a `with`.
+
+    It inherits this process's environment, then gets `variables`. It caches no latents and edits sensitive attributes
+    too, as the peers that it is compared with.
+    """
+    defaults = {
+        "FACET_BUNDLES": str(bundle.parent),
+        "FACET_DEFAULT_MODEL": bundle.name,
+        "FACET_LOG_LEVEL": "warning",
+        "FACET_LATENT_CACHE_BYTES": "0",
+        "FACET_SENSITIVE_ATTRIBUTES": "true",
+    }
+    return Instance(os.environ | defaults | variables, cores=cores)
+
+
+@contextmanager
+def on_last_core() -> Iterator[list[int] | None]:
+    """Pin this process to the last core meanwhile; yields the others, for a server, or None where there is only one."""
+    before = sorted(os.sched_getaffinity(0))
+    if len(before) < 2:
+        yield None
+        return
+    os.sched_setaffinity(0, before[-1:])
+    try:
+        yield before[:-1]
+    finally:
+        os.sched_setaffinity(0, before)

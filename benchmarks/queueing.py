@@ -1,7 +1,7 @@
 """A simulation, event by event, of replicas behind a proxy: bounded queues, batches, 429, and an autoscaler.
 
 Requests are one image each. The proxy gives each to the replica with the fewest under way, as nginx's `least_conn`
-does; a replica batches as service.batcher does without padding, and refuses when its queue is full.
+does; a replica batches as service.inference.batcher does without padding, and refuses when its queue is full.
 """
 
 from __future__ import annotations
@@ -125,12 +125,12 @@ class Fleet:
         if self._scaling:
             self._at(0.0, self._scrape)
             self._at(self._rng.uniform(0, self._scaling.autoscaler.policy.sync_seconds), self._sync)
-        times, place = arrivals.tolist(), 0
+        times, upcoming = arrivals.tolist(), 0
         while self._left:
-            if place < left and (not self._events or times[place] <= self._events[0][0]):
-                self._move_to(times[place])
-                self._arrive(place)
-                place += 1
+            if upcoming < left and (not self._events or times[upcoming] <= self._events[0][0]):
+                self._move_to(times[upcoming])
+                self._arrive(upcoming)
+                upcoming += 1
             else:
                 time, _, happen, arguments = heapq.heappop(self._events)
                 self._move_to(time)

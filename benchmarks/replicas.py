@@ -6,11 +6,8 @@ load, of which clients should see nothing. The results go to benchmarks/results/
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import os
-import platform
 import re
 import shutil
 import signal
@@ -25,42 +22,37 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks import records
 from benchmarks.load import Request, press
-from benchmarks.processes import ROOT, Instance, free_port
-from benchmarks.serving import requests_of, running, servers
+from benchmarks.processes import ROOT, Instance, facet, free_port
+from benchmarks.workloads import facet_workloads
 
 CONFIGURATION = ROOT / "deploy" / "nginx" / "facet.conf"
-BUNDLE = "celeba64"
 REST_SECONDS = 3.5  # nginx avoids a replica that failed for two seconds, and counts whole ones
 _LOG = "log_format tried '$status $upstream_status';"
 
 
-def replica(bundles: Path, core: int | None = None) -> Instance:
-    """One process of the service, on that core alone if it is named."""
-    return running(servers()["facet"], bundles / BUNDLE, None if core is None else [core])
-
-
 @dataclass
 class Proxy(Instance):
-    """nginx in front of replicas, and what it says of each request."""
+    """nginx in front of replicas, and its log of requests."""
 
     directory: Path = field(kw_only=True)
 
     def cut(self) -> int:
-        """Answers that broke off after their head had been passed on, which no proxy can ask for again."""
+        """Answers that broke off after their head was sent to the client; no proxy can retry these."""
         return (self.directory / "error.log").read_text().count("while reading upstream")
 
     def repeated(self) -> int:
-        """Requests that a second replica answered."""
+        """Requests that nginx sent to a second replica."""
         lines = (self.directory / "access.log").read_text().splitlines()
         return sum(" " in line.partition(" ")[2] for line in lines)
 
 
 @contextmanager
 def proxy(ports: list[int], connections: int = 512) -> Iterator[Proxy]:
-    """nginx with the configuration that is shipped, but for the addresses; `connections` count both its sides."""
-    with tempfile.TemporaryDirectory() as place:
-        directory, port = Path(place), free_port()
+    """nginx with the shipped configuration, except the addresses; `connections` counts both sides."""
+    with tempfile.TemporaryDirectory() as name:
+        directory, port = Path(name), free_port()
         configuration = directory / "nginx.conf"
         configuration.write_text(_configuration(CONFIGURATION.read_text(), ports, port, directory, connections))
         command = ["nginx", "-c", str(configuration), "-e", str(directory / "error.log")]
@@ -69,7 +61,7 @@ def proxy(ports: list[int], connections: int = 512) -> Iterator[Proxy]:
 
 
 def _configuration(shipped: str, ports: list[int], port: int, directory: Path, connections: int) -> str:
-    """The shipped part with other addresses, inside what nginx needs around it."""
+    """The shipped server block with other addresses, in a complete configuration."""
     (template, *_) = re.findall(r"^ *server facet-1:8000(.*);$", shipped, flags=re.MULTILINE)
     servers = "\n".join(f"server 127.0.0.1:{each}{template};" for each in ports)
     lines = re.sub(r"^ *server facet-\d:8000.*;$", "", shipped, flags=re.MULTILINE)
@@ -77,18 +69,18 @@ def _configuration(shipped: str, ports: list[int], port: int, directory: Path, c
         "listen 8080;", f"listen 127.0.0.1:{port};"
     )
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    places = "\n".join(f"{kind}_temp_path {directory}/{kind};" for kind in kinds)
+    paths = "\n".join(f"{kind}_temp_path {directory}/{kind};" for kind in kinds)
     # One worker, in the foreground, as whoever starts it.
     user = "user root;" if os.geteuid() == 0 else ""
     return (
         f"{user} daemon off; worker_processes 1; pid {directory}/pid; error_log {directory}/error.log;\n"
         f"events {{ worker_connections {connections}; }}\n"
-        f"http {{ {_LOG} access_log {directory}/access.log tried;\n{places}\n{lines}\n}}\n"
+        f"http {{ {_LOG} access_log {directory}/access.log tried;\n{paths}\n{lines}\n}}\n"
     )
 
 
 class Load(threading.Thread):
-    """So many connections with one request under way each, until `end`; `statuses` counts the answers."""
+    """Closed-loop load from `concurrency` connections until `end`; `statuses` counts the answers."""
 
     def __init__(self, port: int, requests: list[Request], concurrency: int) -> None:
         super().__init__(daemon=True)
@@ -109,8 +101,8 @@ class Load(threading.Thread):
 
 @dataclass(frozen=True)
 class Disruption:
-    """What was seen of it: answers by status, 0 where one broke off; requests that nginx repeated, and those
-    whose answers had begun; exit statuses of replicas."""
+    """Answers by status, 0 where one broke off; requests that nginx repeated; answers cut off after their head; exit
+    statuses of replicas."""
 
     statuses: Counter[int]
     repeated: int
@@ -118,9 +110,9 @@ class Disruption:
     exits: list[int]
 
 
-def disrupt(bundles: Path, requests: list[Request], concurrency: int = 8) -> tuple[Disruption, Disruption]:
+def disrupt(bundle: Path, requests: list[Request], concurrency: int = 8) -> tuple[Disruption, Disruption]:
     """Restart two replicas one after the other, then kill one, each under load."""
-    with replica(bundles) as first, replica(bundles) as second, proxy([first.port, second.port]) as front:
+    with facet(bundle) as first, facet(bundle) as second, proxy([first.port, second.port]) as front:
         load, exits = Load(front.port, requests, concurrency), []
         load.start()
         for each in (first, second):
@@ -141,18 +133,16 @@ def disrupt(bundles: Path, requests: list[Request], concurrency: int = 8) -> tup
 
 @dataclass(frozen=True)
 class Throughput:
-    """What replicas did, and the processor's time that they, without nginx, took for it."""
+    """Throughput of the replicas, and their processor time, without nginx."""
 
-    images: float  # a second
-    milliseconds: float  # of processor time an image
+    images: float  # per second
+    milliseconds: float  # of processor time per image
 
 
-def throughput(
-    bundles: Path, requests: list[Request], cores: list[int], seconds: float, concurrency: int
-) -> Throughput:
+def throughput(bundle: Path, requests: list[Request], cores: list[int], seconds: float, concurrency: int) -> Throughput:
     """Through nginx, with one replica on each of those cores."""
     with ExitStack() as stack:
-        replicas = [stack.enter_context(replica(bundles, core)) for core in cores]
+        replicas = [stack.enter_context(facet(bundle, [core])) for core in cores]
         front = stack.enter_context(proxy([each.port for each in replicas]))
         asyncio.run(press(front.port, requests, concurrency, 1.0, warm_up=0.0))
         before = sum(each.cpu_seconds for each in replicas)
@@ -164,7 +154,7 @@ def throughput(
 
 
 def report(machine: str, pinned: dict[str, list[Throughput]], scenes: dict[str, Disruption]) -> str:
-    """Medians and what clients saw, as Markdown."""
+    """Medians and the clients' answers, as Markdown."""
     one = statistics.median(each.images for each in pinned["one"])
     ratios = [two.images / one.images for one, two in zip(pinned["one"], pinned["two"], strict=True)]
     lines = ["# Replicas behind nginx", "", f"- {machine}", ""]
@@ -175,8 +165,8 @@ def report(machine: str, pinned: dict[str, list[Throughput]], scenes: dict[str, 
     for name, rounds in pinned.items():
         median = statistics.median(each.images for each in rounds)
         cpu = statistics.median(each.milliseconds for each in rounds)
-        shown = ", ".join(f"{each.images:.0f}" for each in rounds)
-        lines.append(f"| {name} | {shown} | {median:.0f} | {median / one:.2f}x | {cpu:.2f} |")
+        listed = ", ".join(f"{each.images:.0f}" for each in rounds)
+        lines.append(f"| {name} | {listed} | {median:.0f} | {median / one:.2f}x | {cpu:.2f} |")
     lines += ["", f"Two against one by rounds: {', '.join(f'{ratio:.2f}x' for ratio in ratios)}."]
     lines += ["", "| under load | 200 | others | repeated by nginx | exit statuses |", "|---|---|---|---|---|"]
     for name, scene in scenes.items():
@@ -188,37 +178,34 @@ def report(machine: str, pinned: dict[str, list[Throughput]], scenes: dict[str, 
 
 def main() -> int:
     """Run both scenes and write the results."""
-    arguments = argparse.ArgumentParser(prog="python -m benchmarks.replicas", description=__doc__)
-    arguments.add_argument("--bundles", type=Path, default=ROOT / "bundles")
-    arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--seconds", type=float, default=5.0)
-    arguments.add_argument("--concurrency", type=int, default=16)
-    arguments.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
-    asked = arguments.parse_args()
+    parser = records.parser("replicas", __doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--concurrency", type=int, default=16)
+    options = parser.parse_args()
     if not shutil.which("nginx"):
         print("error: nginx is not installed", file=sys.stderr)
         return 1
-    bundles = asked.bundles.resolve()
-    requests = requests_of(bundles / BUNDLE)
+    bundle = options.bundle.resolve()
+    requests = facet_workloads(bundle)["mixed"]
     pinned: dict[str, list[Throughput]] = {"one": [], "two": []}
-    for number in range(asked.rounds):
+    for number in range(options.rounds):
         for name, cores in {"one": [0], "two": [0, 1]}.items():
-            pinned[name].append(throughput(bundles, requests, cores, asked.seconds, asked.concurrency))
+            pinned[name].append(throughput(bundle, requests, cores, options.seconds, options.concurrency))
             print(f"round {number + 1}: {name}: {pinned[name][-1]}", flush=True)
-    restarted, killed = disrupt(bundles, requests)
+    restarted, killed = disrupt(bundle, requests)
     scenes = {"a rolling restart of both": restarted, "SIGKILL of one": killed}
     machine = (
-        f"{platform.machine()}, {os.cpu_count()} cores that nginx and the load generator share, Python "
-        f"{platform.python_version()}; generate and edit in turn at concurrency {asked.concurrency}, "
-        f"{asked.rounds} rounds of {asked.seconds:g} s; load average at the end {os.getloadavg()[1]:.0f}."
+        f"{records.machine()}; nginx and the load generator share the cores; generate and edit in turn at concurrency "
+        f"{options.concurrency}, {options.rounds} rounds of {options.seconds:g} s; load average at the end "
+        f"{os.getloadavg()[1]:.0f}."
     )
-    asked.out.mkdir(parents=True, exist_ok=True)
-    rounds = {name: [vars(each) for each in found] for name, found in pinned.items()}
-    listed = {name: vars(scene) for name, scene in scenes.items()}
-    (asked.out / "replicas.json").write_text(
-        json.dumps({"machine": machine, "pinned": rounds, "scenes": listed}, indent=1) + "\n"
-    )
-    (asked.out / "replicas.md").write_text(report(machine, pinned, scenes))
+    record = {
+        "machine": machine,
+        "pinned": {name: [vars(each) for each in found] for name, found in pinned.items()},
+        "scenes": {name: vars(scene) for name, scene in scenes.items()},
+    }
+    records.write(options.out, "replicas", report(machine, pinned, scenes), record)
     return 0
 
 

@@ -11,26 +11,23 @@ The results go to benchmarks/results/soak.{json,md}.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import dataclasses
 import itertools
-import json
-import os
-import platform
 import random
 import statistics
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.dialects import Bytes
+from benchmarks import records
 from benchmarks.faults.mutations import mutated
-from benchmarks.load import Outcome, Request, flood, press
-from benchmarks.processes import ROOT, Instance
-from benchmarks.serving import on_a_core_of_its_own, portrait, running, servers, workloads
+from benchmarks.load import Outcome, Request, flood, hang_up, press
+from benchmarks.processes import Instance, facet, on_last_core
+from benchmarks.request_formats import RawBody
+from benchmarks.workloads import SMILE, manifest_of, portraits, workloads
 
 _SHARE = 0.7
 _PEAK_SECONDS = 10.0
@@ -111,9 +108,8 @@ def growth(minutes: Sequence[Minute]) -> dict[str, Growth]:
 
 def mixed(bundle: Path) -> list[Request]:
     """All kinds of requests in turn: faces, edits, encodings, sweeps, and pictures that are broken."""
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    pictures = [portrait(seed, *manifest["frame"]["aligned_size"]) for seed in range(_PICTURES)]
-    found = workloads(Bytes(), manifest, pictures)
+    pictures = portraits(bundle, _PICTURES)
+    found = workloads(RawBody(), manifest_of(bundle), pictures)
     encoded = [Request.post("/v1/encode", "image/jpeg", picture) for picture in pictures]
     swept = [
         Request.post("/v1/sweep?attribute=Smiling&steps=3&size=64", "image/jpeg", picture, images=3)
@@ -121,7 +117,7 @@ def mixed(bundle: Path) -> list[Request]:
     ]
     # Not the bombs: they take a core for a second each, and then the rate is not that of the mixture.
     broken = [
-        Request.post("/v1/edit?attributes=%7B%22Smiling%22%3A1%7D", "application/octet-stream", data)
+        Request.post(SMILE, "application/octet-stream", data)
         for name, data in mutated(0, 10 * _PICTURES)
         if not name.endswith("bomb")
     ][:_PICTURES]
@@ -131,16 +127,11 @@ def mixed(bundle: Path) -> list[Request]:
 
 
 async def leave(port: int, requests: Iterator[Request], rate: float, seconds: float, rng: random.Random) -> None:
-    """Clients, `rate` a second, that hang up at some moment before their answer; some with half a request sent."""
+    """`rate` clients a second that hang up before the answer."""
 
     async def one(payload: bytes) -> None:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(payload if rng.random() < 0.8 else payload[: rng.randrange(len(payload))])
-            await asyncio.sleep(rng.uniform(0, 0.2))
-            writer.transport.abort()
-        except OSError:
-            pass  # it left before it had come
+        with suppress(OSError):  # the connection was not made
+            await hang_up(port, payload, rng)
 
     end, under_way = time.monotonic() + seconds, set()
     while time.monotonic() < end:
@@ -194,11 +185,9 @@ class Record:
 def soak(bundle: Path, minutes: int, share: float, seconds: float) -> Record:
     """Run it: that many minutes, of `seconds` each, and then the turns."""
     requests, found = mixed(bundle), []
-    facet = servers()["facet"]
-    # A client that takes a connection out of its pool just when the server gives it up is no fault of the server's.
-    environment = facet.environment | {"FACET_KEEP_ALIVE": str(2 * seconds)}
-    server = dataclasses.replace(facet, environment=environment)
-    with on_a_core_of_its_own() as others, running(server, bundle, others) as instance:
+    # A client that reuses a pooled connection just when the server closes it would count as a fault of the server.
+    settings = {"FACET_KEEP_ALIVE": str(2 * seconds)}
+    with on_last_core() as others, facet(bundle, others, **settings) as instance:
         most = asyncio.run(press(instance.port, requests, 32, _PEAK_SECONDS, 5.0))
         peak = most.statuses.total() / _PEAK_SECONDS
         for number in range(minutes):
@@ -206,7 +195,7 @@ def soak(bundle: Path, minutes: int, share: float, seconds: float) -> Record:
             time.sleep(_SETTLING_SECONDS)
             found.append(_sample(instance, outcome))
             print(f"minute {number + 1}: {found[-1]}", flush=True)
-        with running(server, bundle, others) as fresh:
+        with facet(bundle, others, **settings) as fresh:
             age = _age(instance.port, fresh.port, requests, share * peak, _TURN_SHARE * seconds)
     return Record(peak, found, age)
 
@@ -257,7 +246,7 @@ def report(record: Record, share: float, facts: str) -> str:
         "# Soak",
         "",
         f"- {facts}.",
-        f"- The peak of this mixture: {record.peak:.0f} requests/s; asked for: {share:.0%} of it.",
+        f"- The peak of this mixture: {record.peak:.0f} requests/s; offered: {share:.0%} of it.",
         f"- Answers by status: {', '.join(f'{status}: {count}' for status, count in sorted(total.items()))}.",
         f"- Faults (5xx, or no answer): {record.faults}.",
         f"- Afterwards, in {len(age.old)} pairs of turns with a server just started: "
@@ -282,34 +271,27 @@ def report(record: Record, share: float, facts: str) -> str:
 
 def main() -> int:
     """Run it and write benchmarks/results/soak.{json,md}; status 1 if anything grew or failed."""
-    arguments = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
-    arguments.add_argument("--bundle", type=Path, default=ROOT / "bundles" / "celeba64")
-    arguments.add_argument("--minutes", type=int, default=60)
-    arguments.add_argument("--seconds", type=float, default=60.0, help="of a minute; less for a trial")
-    arguments.add_argument("--share", type=float, default=_SHARE, help="of the peak")
-    arguments.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
-    asked = arguments.parse_args()
-    record = soak(asked.bundle.resolve(), asked.minutes, asked.share, asked.seconds)
-    machine = (
-        f"{platform.machine()}, {os.cpu_count()} cores (the load generator keeps to one, the service to the others)"
-    )
-    machine += f", Python {platform.python_version()}"
-    text = report(record, asked.share, f"{machine}; bundle {asked.bundle.name}")
+    parser = records.parser("soak", __doc__)
+    parser.add_argument("--minutes", type=int, default=60)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of a minute; less for a trial")
+    parser.add_argument("--share", type=float, default=_SHARE, help="of the peak")
+    options = parser.parse_args()
+    record = soak(options.bundle.resolve(), options.minutes, options.share, options.seconds)
+    machine = f"{records.machine()}; the load generator keeps to one core, the service to the others"
+    text = report(record, options.share, f"{machine}; bundle {options.bundle.name}")
     print(text)
     facts = {
         "machine": machine,
         "peak_requests_per_second": record.peak,
-        "share": asked.share,
-        "seconds": asked.seconds,
+        "share": options.share,
+        "seconds": options.seconds,
         "growth": {name: asdict(each) for name, each in growth(record.minutes).items()},
         "age": asdict(record.age) | {"quartiles": record.age.quartiles},
         "verdicts": record.verdicts,
         "faults": record.faults,
         "minutes": [asdict(each) for each in record.minutes],
     }
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "soak.json").write_text(json.dumps(facts, indent=1) + "\n")
-    (asked.out / "soak.md").write_text(text)
+    records.write(options.out, "soak", text, facts)
     return 0 if record.passed else 1
 
 

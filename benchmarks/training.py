@@ -20,10 +20,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training import config, dataset, distributed, shards
-from training.dataset import Faces
-from training.shards import ShardedFaces
-from training.source import CachedFaces, Source
+from benchmarks import records
+from training import config, distributed
+from training.data import dataset, shards
+from training.data.dataset import Faces
+from training.data.shards import ShardedFaces
+from training.data.source import CachedFaces, Source
 from training.vae.trainer import VAETrainer
 
 WARM_UP = 2
@@ -113,8 +115,8 @@ def reading(settings: config.Config, data: Path, work: Path, batch: int = 256) -
         rates = []
         for _ in range(3):
             started = time.perf_counter()
-            for places in batches:
-                source.read(places)
+            for batch_rows in batches:
+                source.read(batch_rows)
             rates.append(len(batches) * batch / (time.perf_counter() - started))
         rows.append(f"| {name} | {statistics.median(rates):,.0f} |")
     return rows
@@ -127,13 +129,12 @@ def row(arrangement: Arrangement, rates: tuple[float, ...], busy: tuple[float, .
 
 def main() -> None:
     """Prepare, measure all arrangements in turn, and write a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = records.parser("training", __doc__, bundle=False)
     parser.add_argument("--data", type=Path, required=True, help="a directory in CelebA's layout")
     parser.add_argument("--preset", default="celeba64")
     parser.add_argument("--pictures", type=int, default=1024)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/training.md"))
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--source", help=argparse.SUPPRESS)
     parser.add_argument("--micro-batch", type=int, help=argparse.SUPPRESS)
@@ -166,7 +167,7 @@ def main() -> None:
         "|---|---|",
         *read,
     ]
-    arguments.out.write_text("\n".join(lines) + "\n")
+    records.write(arguments.out, "training", "\n".join(lines) + "\n")
     print("\n".join(lines))
 
 

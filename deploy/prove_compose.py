@@ -120,7 +120,7 @@ def targets() -> set[str]:
 def look_at_limits(docker: Docker, composition: Composition, service: str) -> None:
     """What the kernel says of a container, not what was asked for."""
     identifier = composition.container(service)
-    asked = docker.inspect(identifier)["HostConfig"]
+    requested = docker.inspect(identifier)["HostConfig"]
 
     def read(*paths: str) -> str:
         """The first of some files that exists."""
@@ -135,7 +135,9 @@ def look_at_limits(docker: Docker, composition: Composition, service: str) -> No
     memory = int(read("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"))
     processes = int(read("/sys/fs/cgroup/pids.max", "/sys/fs/cgroup/pids/pids.max"))
     shown = f"{memory / (1 << 20):g} MiB, {processes}"
-    check((memory, processes) == (asked["Memory"], asked["PidsLimit"]), "may have no more memory and tasks", shown)
+    check(
+        (memory, processes) == (requested["Memory"], requested["PidsLimit"]), "may have no more memory and tasks", shown
+    )
 
 
 def look_at_rules() -> None:
@@ -178,15 +180,15 @@ def leave_early() -> None:
 def look_at_dashboard() -> None:
     """Each query of each panel, as Grafana sends it, has data."""
     board = json.loads((ROOT / "deploy" / "grafana" / "dashboards" / "facet.json").read_text(encoding="utf-8"))
-    asked, empty = 0, []
+    queries, empty = 0, []
     for panel in board["panels"]:
         for target in panel.get("targets", []):
             expression = target["expr"].replace("$__rate_interval", "1m").replace("$instance", ".*")
-            asked += 1
+            queries += 1
             if not query("query", query=expression)["result"]:
                 empty.append(panel["title"])
-    shown = f"{asked - len(empty)} of {asked} have data; none: {', '.join(empty) or '-'}"
-    check(asked > 0 and set(empty) <= _WITHOUT_DATA, "the dashboard's queries are answered", shown)
+    shown = f"{queries - len(empty)} of {queries} have data; none: {', '.join(empty) or '-'}"
+    check(queries > 0 and set(empty) <= _WITHOUT_DATA, "the dashboard's queries are answered", shown)
     instances = query("label/instance/values", **{"match[]": "facet_build_info"})
     check(instances == ["facet:8000"], "and its choice of instances", instances)
 
@@ -223,21 +225,23 @@ def main() -> int:
     return status_of(proof, arguments.parse_args())
 
 
-def proof(asked: argparse.Namespace) -> None:
-    program = [asked.compose] if asked.compose else [asked.client, "compose"]
+def proof(arguments: argparse.Namespace) -> None:
+    program = [arguments.compose] if arguments.compose else [arguments.client, "compose"]
 
     def images(docker: Docker) -> dict[str, str]:
-        return {"FACET_PROMETHEUS_IMAGE": bootstrap_prometheus(docker, asked.bootstrap)} if asked.bootstrap else {}
+        return (
+            {"FACET_PROMETHEUS_IMAGE": bootstrap_prometheus(docker, arguments.bootstrap)} if arguments.bootstrap else {}
+        )
 
-    if asked.engine:
-        directory = asked.engine.resolve()
-        with engine(asked.client, directory) as docker:
+    if arguments.engine:
+        directory = arguments.engine.resolve()
+        with engine(arguments.client, directory) as docker:
             found = images(docker)
         leave_the_network()
-        with engine(asked.client, directory, bridges=True) as docker:
+        with engine(arguments.client, directory, bridges=True) as docker:
             prove(docker, Composition(docker, program, found))
     else:
-        docker = Docker(asked.client)
+        docker = Docker(arguments.client)
         prove(docker, Composition(docker, program, images(docker)))
 
 

@@ -177,7 +177,7 @@ def look_inside(docker: Docker, tag: str, base: str) -> None:
     check(not seen["torch"], "no torch")
     check(not seen["writable"], "nothing but /tmp can be written", seen["writable"] or "")
     check(seen["weights"] == ["onet.onnx", "retinaface.onnx"], "the face finder's weights", seen["weights"])
-    check("celeba64" in seen["bundles"], "the default bundle", seen["bundles"])
+    check("celeba128" in seen["bundles"], "the default bundle", seen["bundles"])
 
 
 @contextmanager
@@ -207,7 +207,7 @@ def use(docker: Docker, tag: str, port: int) -> None:
         check("Traceback" not in log, "the log has no traceback")
         stop_under_load(docker, url)
     with container(docker, tag, port, "--cpus", "1"):
-        wait(lambda: "loaded celeba64" in docker.logs(CONTAINER), 120, "a start is under way")
+        wait(lambda: "loaded celeba128" in docker.logs(CONTAINER), 120, "a start is under way")
         check("with 1 workers" in docker.logs(CONTAINER), "a limit of one core makes one worker")
         stop(docker, "a stop while it starts")
 
@@ -329,22 +329,28 @@ def main() -> int:
     return status_of(proof, arguments.parse_args())
 
 
-def proof(asked: argparse.Namespace) -> None:
-    if asked.engine:
-        with engine(asked.client, asked.engine.resolve()) as docker:
-            prove(docker, bootstrap(docker, asked.bootstrap) if asked.bootstrap else asked.base, asked.target)
+def proof(arguments: argparse.Namespace) -> None:
+    if arguments.engine:
+        with engine(arguments.client, arguments.engine.resolve()) as docker:
+            prove(
+                docker,
+                bootstrap(docker, arguments.bootstrap) if arguments.bootstrap else arguments.base,
+                arguments.target,
+            )
     else:
-        docker = Docker(asked.client)
-        prove(docker, bootstrap(docker, asked.bootstrap) if asked.bootstrap else asked.base, asked.target)
+        docker = Docker(arguments.client)
+        prove(
+            docker, bootstrap(docker, arguments.bootstrap) if arguments.bootstrap else arguments.base, arguments.target
+        )
 
 
-def status_of(proof: Callable[[argparse.Namespace], None], asked: argparse.Namespace) -> int:
+def status_of(proof: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> int:
     """Run a proof with the arguments `client` and `engine`, and others of its own: 0, or 1 and a line that says why."""
-    if not asked.client or (asked.engine and not shutil.which("dockerd")):
+    if not arguments.client or (arguments.engine and not shutil.which("dockerd")):
         print("error: docker and, for --engine, dockerd must be installed", file=sys.stderr)
         return 1
     try:
-        proof(asked)
+        proof(arguments)
     except (ProofError, OSError, subprocess.TimeoutExpired) as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 1

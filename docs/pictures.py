@@ -1,4 +1,5 @@
-"""python docs/pictures.py: draw the pictures of README.md and docs/api.md anew, with the bundle that ships.
+"""python docs/pictures.py: draw the pictures of README.md, docs/api.md and docs/training.md anew, with the bundle that
+ships.
 
 Nobody but generated faces and one photograph in the public domain is shown: NASA's portrait of Eileen Collins, which
 scikit-image ships.
@@ -12,6 +13,9 @@ import skimage.data
 from PIL import Image, ImageDraw
 
 from facet import Client
+from service.faces.detector import Detector
+from training.config import DataConfig, load
+from training.data.align import align
 
 OUT = Path(__file__).parent / "images"
 _ACCENT = (15, 122, 108)
@@ -38,12 +42,26 @@ def outlined(photo: Image.Image, face) -> Image.Image:
     return drawn
 
 
+def framing(photo: Image.Image) -> Image.Image:
+    """An aligned picture, twice its size, with the landmarks and the boxes of two presets."""
+    scale, data = 2, DataConfig()
+    aligned = Image.fromarray(align(photo, Detector(Path("weights")), data))
+    drawn = aligned.resize([scale * side for side in aligned.size], Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(drawn)
+    for preset, colour in (("celeba64", "white"), ("celeba128", _ACCENT)):
+        left, top, right, bottom = (scale * side for side in load(preset).data.crop_box)
+        draw.rectangle((left, top, right - 1, bottom - 1), outline=colour, width=3)
+    for x, y in data.landmarks:
+        draw.ellipse((scale * x - 4, scale * y - 4, scale * x + 4, scale * y + 4), fill=_ACCENT, outline="white")
+    return drawn
+
+
 # What the README shows of a photograph, left to right, after the untouched one.
-SHOWN = ({"Black_Hair": 1}, {"Gray_Hair": 1}, {"Mustache": 1}, {"No_Beard": -1})
+SHOWN = ({"Smiling": -1}, {"Eyeglasses": 1}, {"Black_Hair": 1}, {"Gray_Hair": 1}, {"No_Beard": -1})
 
 
 def main() -> None:
-    """Write docs/images/api-*.jpg and edits-photograph.jpg."""
+    """Write docs/images/api-*.jpg, framing.jpg and edits-photograph.jpg."""
     whole = Image.fromarray(skimage.data.astronaut())
     photo = whole.crop((60, 0, 400, 340))
     with Client.local(sensitive_attributes=True) as facet:
@@ -54,14 +72,15 @@ def main() -> None:
         }
         (face,) = facet.encode(photo).faces
         wishes = ({"Black_Hair": 1}, {"Mustache": 1}, {"Gray_Hair": 1})
-        edited = [facet.edit(photo, wish, model="celeba128").image().convert("RGB") for wish in wishes]
+        edited = [facet.edit(photo, wish).image().convert("RGB") for wish in wishes]
         # The whole photograph goes in and comes back; what is shown is a part of it, pixel by pixel.
-        shown = [facet.edit(whole, wish, model="celeba128").image().convert("RGB") for wish in SHOWN]
+        shown = [facet.edit(whole, wish).image().convert("RGB") for wish in SHOWN]
     OUT.mkdir(exist_ok=True)
     for name, found in pictures.items():
         found.image().convert("RGB").save(OUT / f"api-{name}.jpg", quality=88)
     outlined(photo, face).save(OUT / "api-encode.jpg", quality=88)
     beside(photo, *edited).save(OUT / "api-edit.jpg", quality=88)
+    framing(whole).save(OUT / "framing.jpg", quality=88)
     part = (95, 0, 335, 240)
     beside(*(picture.crop(part) for picture in (whole, *shown))).save(OUT / "edits-photograph.jpg", quality=90)
 

@@ -13,8 +13,9 @@ from export import triton as repositories
 from export.half import FACES, write_half
 from export.parity import ParityError
 from export.writer import LARGEST_BUCKET, ExportError, attach_evaluation, write_bundle
-from service import bundle as bundles
-from service.bundle import BundleError
+from service.bundle import loader
+from service.bundle.manifest import BundleError
+from training import files
 from training.checkpoint import CheckpointError
 
 
@@ -27,6 +28,8 @@ def bundle(arguments: argparse.Namespace) -> None:
         arguments.description,
         arguments.weights_licence,
         arguments.editor,
+        arguments.prior,
+        arguments.decoder,
     )
     size = sum(entry.bytes for entry in written.manifest.files.values())
     print(f"{arguments.out}: {written.identity}, {size / 1e6:.1f} MB")
@@ -41,6 +44,8 @@ def attach(arguments: argparse.Namespace) -> None:
         report = json.loads(arguments.evaluation.read_text())
     except (OSError, ValueError) as exc:
         raise ExportError(f"{arguments.evaluation}: is not a readable report") from exc
+    if not isinstance(report, dict):
+        raise ExportError(f"{arguments.evaluation}: is a JSON {type(report).__name__}; an object was expected")
     print(f"{arguments.bundle}: {attach_evaluation(arguments.bundle, report).identity} evaluated")
 
 
@@ -55,7 +60,7 @@ def half(arguments: argparse.Namespace) -> None:
 
 def triton(arguments: argparse.Namespace) -> None:
     """Write a bundle's graphs as a Triton model repository."""
-    loaded = bundles.load(arguments.bundle)
+    loaded = loader.load(arguments.bundle)
     for directory in repositories.write_repository(loaded, arguments.out, arguments.max_batch, arguments.instances):
         print(f"{directory}: {loaded.identity}")
 
@@ -74,6 +79,8 @@ def main(words: list[str] | None = None) -> int:
     command.set_defaults(run_command=bundle)
     command.add_argument("--checkpoint", type=Path, required=True, help="a calibrated checkpoint")
     command.add_argument("--editor", type=Path, help="a checkpoint of the editor, for edits of photographs")
+    command.add_argument("--prior", type=Path, help="a checkpoint of the learned prior, for faces from attributes")
+    command.add_argument("--decoder", type=Path, help="a checkpoint of the decoder that was trained further")
     command.add_argument("--out", type=Path, required=True, help="the bundle's directory, bundles/NAME")
     command.add_argument("--version", required=True, help="clients see name@version; raise it with new weights")
     command.add_argument("--description", default="A conditional beta-VAE for face attributes.")
@@ -95,10 +102,17 @@ def main(words: list[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     try:
         arguments.run_command(arguments)
-    except (ExportError, ParityError, CheckpointError, BundleError, ValidationError) as exc:
-        print(f"error: {exc}", file=sys.stderr)
-        return 2
-    return 0
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        message = f"{'.'.join(map(str, first['loc'])) or exc.title}: {first['msg']}"
+    except (ExportError, ParityError, CheckpointError, BundleError) as exc:
+        message = str(exc)
+    except OSError as exc:
+        message = files.one_line(exc)
+    else:
+        return 0
+    print(f"error: {message}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from service.bundle import Manifest
+from service.bundle.manifest import Manifest
 from training import evaluation
-from training.evaluation import photographs_tables
+from training.evaluation import photographs_tables, samples
 
 _ON_GRAPHS = """\
 An edit inverts one attribute of a held-out picture at strength 1; an independent classifier that took no part in
@@ -64,6 +64,8 @@ def _evaluation(report: dict) -> str:
     if photographs_tables.KIND in report:
         tables = photographs_tables.markdown(report[photographs_tables.KIND])
         parts.append(f"### Edits of photographs\n\n{_ON_PHOTOGRAPHS}\n\n{tables}")
+    if samples.KIND in report:
+        parts.append(f"### Generated faces\n\n{samples.markdown(report[samples.KIND])}")
     if "edit" in report:
         heading = "### Encoder and decoder\n\n" if parts else ""
         parts.append(f"{heading}{_ON_GRAPHS}\n\n{evaluation.markdown(report)}")

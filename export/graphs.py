@@ -13,7 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from training.editor.model import Editor
-from training.model import ConditionalVAE
+from training.flow.model import FlowPrior
+from training.vae.model import ConditionalVAE
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -61,8 +62,26 @@ class EditorGraph(nn.Module):
         return tuple(field.permute(0, 2, 3, 1).contiguous() for field in fields)
 
 
+class PriorGraph(nn.Module):
+    """`noise` f32 [N, Z], `attributes` f32 [N, K] -> latent f32 [N, Z]; the steps of the flow are unrolled."""
+
+    def __init__(self, prior: FlowPrior) -> None:
+        super().__init__()
+        self.prior = prior
+
+    def forward(self, noise: Tensor, attributes: Tensor) -> Tensor:
+        return self.prior(noise, attributes)
+
+
 def round_weights(model: Model) -> Model:
-    """Round every weight to the nearest fp16 value in place, so that storing them as fp16 loses nothing more."""
+    """Round every weight to the nearest fp16 value in place, so that storing them as fp16 loses nothing more.
+
+    Raises ValueError that names the first weight that is beyond fp16's range.
+    """
+    largest = torch.finfo(torch.float16).max
+    for name, value in model.state_dict().items():
+        if value.numel() and not (size := value.abs().max()) <= largest:
+            raise ValueError(f"{name} has a weight of {float(size):g}; stored as fp16, that ends at {largest:g}")
     return model.half().float()
 
 
@@ -82,9 +101,37 @@ def export_graph(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str
             opset_version=OPSET,
             verbose=False,
         )
-    graph = store_half(program.model_proto)
+    graph = store_half(name_norms(program.model_proto, module))
     onnx.checker.check_model(graph, full_check=True)
     path.write_bytes(graph.SerializeToString())
+
+
+def name_norms(model: onnx.ModelProto, module: nn.Module) -> onnx.ModelProto:
+    """Name the scales and shifts of norms after their parameters, as the exporter names all other weights.
+
+    It decomposes a group norm and leaves them as anonymous initialisers f32 [C, 1, 1] of a multiplication and an
+    addition. They are known by their values and their use; where several parameters are equal, in the order of both.
+    """
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    unnamed = {
+        name: value.numpy() for name, value in module.state_dict().items() if name not in values and value.ndim == 1
+    }
+    for node in model.graph.node:
+        suffix = {"Mul": ".weight", "Add": ".bias"}.get(node.op_type, "")
+        for index, used in enumerate(node.input):
+            value = values.get(used)
+            if not suffix or value is None or value.ndim != 3 or value.shape[1:] != (1, 1):
+                continue
+            equal = (n for n, own in unnamed.items() if n.endswith(suffix) and np.array_equal(own, value.flatten()))
+            if (name := next(equal, None)) is not None:
+                node.input[index] = name
+                model.graph.initializer.append(numpy_helper.from_array(value, name))
+                del unnamed[name]
+    used = {name for node in model.graph.node for name in node.input}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    return model
 
 
 def store_half(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import torch
 from onnx import ModelProto, TensorProto, helper
 
-from export.parity import ParityError, run_onnx
+from export.parity import OnnxGraph, ParityError
 from export.writer import ExportError, copied, replacing, seal
-from service import bundle as bundles
-from service import golden
-from service.bundle import Bundle, Parity
+from service.bundle import loader
+from service.bundle.loader import Bundle
+from service.bundle.manifest import EDITOR, LEARNED_PRIOR, Parity
+from service.bundle.sampler import Sampler
+from service.inference import golden
 
 # Largest differences from the fp32 graphs over FACES generated ones: of what the encoder finds in them, of levels of
 # 255, and of what the editor would do with them.
@@ -26,6 +27,7 @@ TOLERANCE = {
     "log_variance": 0.01,
     "attribute_estimates": 0.01,
     "image": 2.0,
+    "latent": 0.01,
     "mask": 0.02,
     "gain": 0.02,
     "residual": 0.02,
@@ -43,18 +45,20 @@ def write_half(source: Path, directory: Path) -> Bundle:
     that whoever loads it compares the two again. Raises BundleError, ExportError for a directory that cannot be the
     copy's, and ParityError where a difference exceeds TOLERANCE.
     """
-    bundle = bundles.load(source)
+    bundle = loader.load(source)
     manifest = bundle.manifest
     if directory.name != manifest.name or directory.resolve() == source.resolve():
         raise ExportError(f"{directory}: must be called {manifest.name!r} and be another directory than {source}")
     with replacing(directory) as temporary:
         manifest = copied(bundle, temporary)
         for name in manifest.graphs:
+            if name == LEARNED_PRIOR:
+                continue  # a few small matrices, whose steps add up their errors
             (temporary / name).write_bytes(halve(onnx.load(bundle.path(name))).SerializeToString())
         # The evaluation was of other graphs.
         changes = {"version": f"{manifest.version}-fp16", "parity": compare(bundle, temporary), "evaluation": {}}
         seal(temporary, manifest.model_copy(update=changes), with_samples=False)
-    return bundles.load(directory)
+    return loader.load(directory)
 
 
 def halve(model: ModelProto) -> ModelProto:
@@ -84,10 +88,10 @@ def halve(model: ModelProto) -> ModelProto:
     for index, node in enumerate(graph.node):
         inside = convolutions[0] <= index <= convolutions[-1] and outputs.isdisjoint(node.output)
         half = inside and node.op_type not in _SINGLE
-        for place, name in enumerate(node.input):
+        for index, name in enumerate(node.input):
             if kinds.get(name) == TensorProto.FLOAT:
-                wanted = TensorProto.FLOAT16 if half and (node.op_type, place) != _SCALES else TensorProto.FLOAT
-                node.input[place] = version(name, wanted)
+                dtype = TensorProto.FLOAT16 if half and (node.op_type, index) != _SCALES else TensorProto.FLOAT
+                node.input[index] = version(name, dtype)
         versions[TensorProto.FLOAT16 if half else TensorProto.FLOAT] |= {name: name for name in node.output}
         if node.op_type == "Cast" and kinds[node.input[0]] == TensorProto.FLOAT16:
             versions[TensorProto.FLOAT16][node.output[0]] = node.input[0]  # a stored weight
@@ -105,22 +109,29 @@ def compare(bundle: Bundle, directory: Path) -> dict[str, Parity]:
     The encoder is shown what the decoder of `bundle` drew, every other face without attributes; the editor is shown it
     too, and asked for the opposite of what it shows. Raises ParityError.
     """
-    drawn_from = golden.inputs(bundle.prior, bundle.manifest.attribute_groups, FACES, temperature=1.0)
-    drawn = _run(bundle.path("decoder.onnx"), drawn_from)
+    manifest = bundle.manifest
+    originals = {name: OnnxGraph(bundle.path(name)) for name in manifest.graphs}
+
+    def latents(noise: np.ndarray, attributes: np.ndarray) -> np.ndarray:
+        return originals[LEARNED_PRIOR].run({"noise": noise, "attributes": attributes}, _BATCH)["latent"]
+
+    learned = latents if LEARNED_PRIOR in originals else None
+    drawn_from = golden.inputs(bundle, learned, FACES, temperature=1.0)
+    drawn = originals["decoder.onnx"].run(drawn_from, _BATCH)
     known = np.where(np.arange(FACES)[:, None] % 2 == 0, np.float32(np.nan), drawn_from["attributes"])
-    expected = {"encoder.onnx": _run(bundle.path("encoder.onnx"), shown := drawn | {"attributes": known})}
-    expected["decoder.onnx"] = drawn
-    asked = {"encoder.onnx": shown, "decoder.onnx": drawn_from}
-    if bundle.manifest.editor_frame is not None:
-        views = golden.views(bundle.manifest, drawn["image"])
-        asked[bundles.EDITOR] = {"image": views, "change": np.clip(-drawn_from["attributes"], -1, 1)}
-        expected[bundles.EDITOR] = _run(bundle.path(bundles.EDITOR), asked[bundles.EDITOR])
+    inputs_of = {"encoder.onnx": drawn | {"attributes": known}, "decoder.onnx": drawn_from}
+    if LEARNED_PRIOR in originals:
+        noise = Sampler(bundle.prior, manifest.attribute_groups).noise(0, FACES, 1.0)
+        inputs_of[LEARNED_PRIOR] = {"noise": noise, "attributes": drawn_from["attributes"]}
+    if EDITOR in originals:
+        views = golden.views(manifest, drawn["image"])
+        inputs_of[EDITOR] = {"image": views, "change": np.clip(-drawn_from["attributes"], -1, 1)}
     parities = {}
-    for name, inputs in asked.items():
-        found = _run(directory / name, inputs)
+    for name, inputs in inputs_of.items():
+        expected, found = originals[name].run(inputs, _BATCH), OnnxGraph(directory / name).run(inputs, _BATCH)
         errors = {
             output: float(np.abs(found[output].astype(np.float64) - values).max())
-            for output, values in expected[name].items()
+            for output, values in expected.items()
         }
         for output, error in errors.items():
             if not error <= TOLERANCE[output]:
@@ -129,12 +140,3 @@ def compare(bundle: Bundle, directory: Path) -> dict[str, Parity]:
         tolerance = {output: TOLERANCE[output] for output in errors}
         parities[name] = Parity(batches=[_BATCH], tolerance=tolerance, max_error=errors)
     return parities
-
-
-def _run(path: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The graph's outputs for all rows, in batches of _BATCH."""
-    parts = [
-        run_onnx(path, {name: torch.from_numpy(rows[start : start + _BATCH]) for name, rows in inputs.items()})
-        for start in range(0, FACES, _BATCH)
-    ]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

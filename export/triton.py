@@ -13,9 +13,10 @@ import shutil
 from pathlib import Path
 
 from export.writer import LARGEST_BUCKET, replacing
-from service.batcher import buckets
-from service.bundle import Bundle, Tensor
-from service.inference_protocol import Graph
+from service.bundle.loader import Bundle
+from service.bundle.manifest import Tensor
+from service.inference.batcher import buckets
+from service.inference.oip_codec import Graph
 
 _VERSION = "1"  # Triton wants whole numbers; the bundle's own version is among the parameters
 _TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
@@ -42,8 +43,9 @@ def write_repository(
 def config(graph: Graph, sha256: str, max_batch: int, instances: int) -> str:
     """`config.pbtxt` for a graph whose file has that digest.
 
-    Batches form as in our own service: whatever waits when the graph is free, in sizes of `service.batcher.buckets`,
-    and never a wait for more. KIND_AUTO puts `instances` on each GPU, or on the CPU where there is none.
+    Batches form as in our own service: whatever waits when the graph is free, in sizes of
+    `service.inference.batcher.buckets`, and never a wait for more. KIND_AUTO puts `instances` on each GPU, or on
+    the CPU where there is none.
     """
     sizes = ", ".join(str(size) for size in buckets(max_batch))
     parameters = {"facet_bundle": graph.bundle, "facet_version": graph.version, "facet_sha256": sha256}

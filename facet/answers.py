@@ -14,12 +14,15 @@ from facet.results import Attribute, Encoding, Face, Model, Origin, Picture, Pic
 T = TypeVar("T")
 
 
-def read(response: httpx.Response, parse: Callable[[httpx.Response], T]) -> T:
-    """The answer as a result. Raises ServiceError for an error, UnexpectedAnswer for what Facet does not say."""
+def read(response: httpx.Response, parse: Callable[[dict[str, Any]], T] | None) -> T | Pictures:
+    """The answer as a result: JSON by `parse`, or without it a picture that is the body itself.
+
+    Raises ServiceError for an error, UnexpectedAnswer for what Facet does not say.
+    """
     if not response.is_success:
         raise from_response(response)
     try:
-        return parse(response)
+        return _bare_picture(response) if parse is None else parse(response.json())
     except (ValueError, KeyError, TypeError) as exc:
         kind = response.headers.get("content-type", "no content type")
         raise UnexpectedAnswer(
@@ -27,8 +30,7 @@ def read(response: httpx.Response, parse: Callable[[httpx.Response], T]) -> T:
         ) from exc
 
 
-def encoding(response: httpx.Response) -> Encoding:
-    body = response.json()
+def encoding(body: dict[str, Any]) -> Encoding:
     return Encoding(body["model"], body["width"], body["height"], tuple(_face(face) for face in body["faces"]))
 
 
@@ -40,12 +42,12 @@ def _face(body: dict[str, Any]) -> Face:
         latent=body["latent"],
         log_variance=body["log_variance"],
         attributes=body["attributes"],
+        score=body.get("score"),  # services of before have none
     )
 
 
-def listed_pictures(response: httpx.Response) -> Pictures:
+def listed_pictures(body: dict[str, Any]) -> Pictures:
     """Pictures inside JSON, each with its attributes."""
-    body = response.json()
     pictures = [
         Picture(base64.b64decode(image["data"], validate=True), image["media_type"], image["attributes"])
         for image in body["images"]
@@ -53,30 +55,28 @@ def listed_pictures(response: httpx.Response) -> Pictures:
     return Pictures(tuple(pictures), body["model"], body["seed"])
 
 
-def bare_picture(response: httpx.Response) -> Pictures:
-    """A picture that is the body itself."""
+def _bare_picture(response: httpx.Response) -> Pictures:
     kind = response.headers["content-type"]
     if not kind.startswith("image/"):
         raise ValueError(kind)
     seed = response.headers.get("x-facet-seed")
-    picture = Picture(response.content, kind)
-    return Pictures((picture,), response.headers["x-facet-model"], None if seed is None else int(seed))
+    return one_picture(response.content, kind, response.headers["x-facet-model"], None if seed is None else int(seed))
 
 
-def origin(response: httpx.Response) -> Origin:
-    body = response.json()
+def one_picture(data: bytes, media_type: str, model: str, seed: int | None) -> Pictures:
+    """A picture without its attributes."""
+    return Pictures((Picture(data, media_type),), model, seed)
+
+
+def origin(body: dict[str, Any]) -> Origin:
     return Origin(**{name: body[name] for name in Origin.__dataclass_fields__})
 
 
-def models(response: httpx.Response) -> tuple[Model, ...]:
-    return tuple(_model(body) for body in response.json()["models"])
+def models(body: dict[str, Any]) -> tuple[Model, ...]:
+    return tuple(model(each) for each in body["models"])
 
 
-def model(response: httpx.Response) -> Model:
-    return _model(response.json())
-
-
-def _model(body: dict[str, Any]) -> Model:
+def model(body: dict[str, Any]) -> Model:
     attributes = tuple(
         Attribute(
             a["name"], a["description"], a["group"], a["sensitive"], a.get("enabled", True), a.get("experimental", {})

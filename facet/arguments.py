@@ -23,7 +23,7 @@ is in the variable FACET_KEY."""
 
 
 class UsageError(Exception):
-    """What was asked for makes no sense; the message names the argument, its value and the rule."""
+    """The arguments make no sense; the message names the argument, its value and the rule."""
 
 
 class _Command(argparse.ArgumentParser):
@@ -77,6 +77,7 @@ def _add_edit(commands: Any, shared: argparse.ArgumentParser) -> None:
     edit.add_argument("--strength", type=float, metavar="T", help="0 changes nothing, 1 goes all the way, 2 beyond")
     edit.add_argument("--face", type=face, metavar="N|all", help="which face, 0 for the largest (0)")
     _add_picture_options(edit)
+    edit.add_argument("--keep-metadata", action="store_true", default=None, help="keep EXIF data, which tell of places")
     _add_output_options(edit, "the edited picture, or a folder for several", ("png", "jpeg", "webp"))
 
 
@@ -109,6 +110,7 @@ def _add_generate(commands: Any, shared: argparse.ArgumentParser) -> None:
     generate.add_argument("--count", type=int, metavar="N", help="number of faces (1)")
     generate.add_argument("--seed", type=int, help="the same seed gives the same faces; told if left out")
     generate.add_argument("--temperature", type=float, metavar="T", help="spread, 0 (the mean face) to 2 (0.7)")
+    generate.add_argument("--size", type=int, help="side of each picture in pixels (the model's own)")
     generate.add_argument("--quality", type=int, metavar="Q", help="1 to 100, for JPEG and WebP (90)")
     generate.add_argument(
         "-o", dest="out", required=True, metavar="OUT", help="one picture of all faces, or a folder for one of each"
@@ -142,7 +144,9 @@ def _add_picture_options(command: argparse.ArgumentParser) -> None:
 def _add_output_options(command: argparse.ArgumentParser, out: str, formats: tuple[str, ...]) -> None:
     command.add_argument("-o", dest="out", required=True, metavar="OUT", help=out)
     command.add_argument("--format", choices=formats, help="of pictures in a folder; a file's suffix tells its own")
-    command.add_argument("--quality", type=int, metavar="Q", help="1 to 100, for JPEG and WebP (90)")
+    command.add_argument(
+        "--quality", type=int, metavar="Q", help="1 to 100, for JPEG and WebP (as the file was, or 90)"
+    )
     command.add_argument("--skip-existing", action="store_true", help="leave out what is there already")
     command.add_argument("--jobs", type=positive, default=4, metavar="N", help="requests at once (4)")
 

@@ -26,7 +26,7 @@ class Outcome:
 
 
 def hopeless(error: Exception) -> bool:
-    """Whether the next picture would fail the same way: no service, or a mistake in what is asked of it."""
+    """Whether the next picture would fail the same way: no service, or a mistake in the request."""
     if isinstance(error, ConnectError | SetupError):
         return True
     if not isinstance(error, RequestError) or error.status not in (401, 403, 404, 422):

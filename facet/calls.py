@@ -20,7 +20,7 @@ Source: TypeAlias = "ImageSource | Face"
 PictureFormat: TypeAlias = Literal["png", "jpeg", "webp"]
 Output: TypeAlias = Literal["photo", "face"]
 
-_JSON = "application/json"
+JSON = "application/json"
 
 
 @dataclass(frozen=True)
@@ -29,27 +29,34 @@ class Call(Generic[T]):
 
     method: str
     path: str
-    parse: Callable[[httpx.Response], T]
-    accept: str = _JSON
+    parse: Callable[[dict[str, Any]], T] | None  # of a JSON body; None where the answer is a picture
+    accept: str = JSON
     image: bytes | None = field(default=None, repr=False)
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def request(self, http: httpx.Client | httpx.AsyncClient) -> httpx.Request:
         """The request as `http` will send it: a form where there is a picture, else JSON."""
-        given = {name: value for name, value in self.parameters.items() if value is not None}
-        headers = {"Accept": self.accept}
+        given, headers = self._given, {"Accept": self.accept}
         if self.method == "GET":
             return http.build_request("GET", self.path, headers=headers)
         if self.image is None:
-            headers["Content-Type"] = _JSON
+            headers["Content-Type"] = JSON
             return http.build_request(self.method, self.path, headers=headers, content=_json(given))
         files = {"image": ("image", self.image, "application/octet-stream")}
         form = {name: value if isinstance(value, str) else _json(value) for name, value in given.items()}
         return http.build_request(self.method, self.path, headers=headers, data=form, files=files)
 
+    def values(self) -> dict[str, Any]:
+        """The parameters as a JSON body holds them."""
+        return json.loads(_json(self._given))
+
     def read(self, response: httpx.Response) -> T:
         """The result. Raises ServiceError or UnexpectedAnswer."""
         return answers.read(response, self.parse)
+
+    @property
+    def _given(self) -> dict[str, Any]:
+        return {name: value for name, value in self.parameters.items() if value is not None}
 
 
 def encode(
@@ -69,8 +76,8 @@ def encode(
 
     Raises FacetError, and OSError for a file that cannot be read.
     """
-    asked = {"attributes": attributes, "face": face, "framed": framed, "model": model}
-    return Call("POST", "/v1/encode", answers.encoding, image=sources.read(image), parameters=asked)
+    parameters = {"attributes": attributes, "face": face, "framed": framed, "model": model}
+    return Call("POST", "/v1/encode", answers.encoding, image=sources.read(image), parameters=parameters)
 
 
 def generate(
@@ -80,6 +87,7 @@ def generate(
     seed: int | None = None,
     temperature: float | None = None,
     latents: Sequence[Sequence[float]] | None = None,
+    size: int | None = None,
     format: PictureFormat = "png",
     quality: int | None = None,
     grid: bool = False,
@@ -88,21 +96,22 @@ def generate(
     """Draw `count` faces (1 by default) with these attributes; those not named are drawn so that they go with them.
 
     The same `seed` gives the same faces; left out, one is drawn and told. `temperature` runs from 0, the mean latent,
-    to 2. `latents` are decoded instead of drawn ones. `grid` gives all faces as one picture. `quality`, 1 to 100, is
-    for JPEG and WebP.
+    to 2. `latents` are decoded instead of drawn ones. `size` is the side of each picture in pixels, the model's own if
+    left out. `grid` gives all faces as one picture. `quality`, 1 to 100, is for JPEG and WebP.
 
     Raises FacetError.
     """
-    asked = {
+    parameters = {
         "attributes": attributes,
         "count": count,
         "seed": seed,
         "temperature": temperature,
         "latents": latents,
+        "size": size,
         "quality": quality,
         "model": model,
     }
-    return _pictures("/v1/generate", None, asked, format, listed=not grid)
+    return _pictures("/v1/generate", None, parameters, format, listed=not grid)
 
 
 def edit(
@@ -113,12 +122,17 @@ def edit(
     face: int | Literal["all"] | None = None,
     framed: bool | None = None,
     output: Output | None = None,
+    others: Sequence[Mapping[str, Any]] | None = None,
+    variants: Sequence[Attributes] | None = None,
+    region: Sequence[float] | None = None,
+    size: int | None = None,
     latent: Sequence[float] | None = None,
     source_attributes: Attributes | None = None,
     format: PictureFormat | None = None,
     quality: int | None = None,
     grid: bool = False,
     experimental: bool | None = None,
+    keep_metadata: bool | None = None,
     model: str | None = None,
 ) -> Call[Pictures]:
     """Change the attributes of a face; what is not named stays as it is.
@@ -129,23 +143,34 @@ def edit(
     own format unless `format` names another; or `face`: the bare face as the model draws it, one for each face, or
     with `grid` all of them as one picture. `source_attributes` say what the face shows, if known better than estimated.
     `experimental` lets a photograph be edited in directions that the model lists as experimental; else those are an
-    error that says why. `framed` is as in `encode`, `quality` as in `generate`.
+    error that says why. An edited photograph drops its EXIF data, which tell of places and devices, unless
+    `keep_metadata`. `framed` is as in `encode`; `quality` as in `generate`, but that an edited JPEG keeps its own.
+
+    `others` are further faces of the photograph to edit: mappings of `face`, `attributes` and, if wanted, `strength`.
+    `variants` gives one picture for each of these attributes, which are added to `attributes`. `region` is the part of
+    the photograph to return: left, top, right and bottom in shares of its width and height. `size` is the longest side
+    of a photograph in pixels at most.
 
     Raises FacetError, and OSError for a file that cannot be read.
     """
-    picture, shown = _source(image, latent, source_attributes)
-    asked = shown | {
+    picture, current = _source(image, latent, source_attributes)
+    parameters = current | {
         "attributes": attributes,
         "strength": strength,
         "experimental": experimental,
+        "keep_metadata": keep_metadata,
         "face": face,
         "framed": framed,
         "output": output,
+        "others": others,
+        "variants": variants,
+        "region": region,
+        "size": size,
         "quality": quality,
         "model": model,
     }
-    bare = picture is None or output == "face"
-    return _pictures("/v1/edit", picture, asked, format or ("png" if bare else None), listed=bare and not grid)
+    drawn = picture is None or output == "face" or bool(variants)
+    return _pictures("/v1/edit", picture, parameters, format or ("png" if drawn else None), listed=drawn and not grid)
 
 
 def sweep(
@@ -158,6 +183,7 @@ def sweep(
     steps: int | None = None,
     layout: Literal["strip", "frames", "animation"] = "strip",
     size: int | None = None,
+    region: Sequence[float] | None = None,
     milliseconds: int | None = None,
     face: int | None = None,
     framed: bool | None = None,
@@ -176,12 +202,12 @@ def sweep(
     Two attributes make a grid, the first across and the second down. The face is that of `image`, as in `edit`; with
     None it is drawn from `seed` and `attributes`. `layout` is `strip`, one labelled picture; `frames`, one picture for
     each step, row by row; or `animation`, WebP or GIF with `milliseconds` for each frame. `size` is the longest side of
-    each picture in pixels. The rest is as in `edit`.
+    each picture in pixels. `region` and the rest is as in `edit`.
 
     Raises FacetError, and OSError for a file that cannot be read.
     """
-    picture, shown = _source(image, latent, source_attributes)
-    asked = shown | {
+    picture, current = _source(image, latent, source_attributes)
+    parameters = current | {
         "attribute": attribute,
         "target": target,
         "start": start,
@@ -189,6 +215,7 @@ def sweep(
         "steps": steps,
         "layout": layout,
         "size": size,
+        "region": region,
         "milliseconds": milliseconds,
         "face": face,
         "framed": framed,
@@ -200,7 +227,7 @@ def sweep(
         "model": model,
     }
     usual = "webp" if layout == "animation" else "png"
-    return _pictures("/v1/sweep", picture, asked, format or usual, listed=layout == "frames")
+    return _pictures("/v1/sweep", picture, parameters, format or usual, listed=layout == "frames")
 
 
 def verify(image: ImageSource) -> Call[Origin]:
@@ -229,17 +256,19 @@ def _source(
         latent = image.latent if latent is None else latent
         source_attributes = image.attributes if source_attributes is None else source_attributes
         image = None
-    shown = {"latent": latent, "source_attributes": source_attributes}
-    return None if image is None else sources.read(image), shown
+    current = {"latent": latent, "source_attributes": source_attributes}
+    return None if image is None else sources.read(image), current
 
 
-def _pictures(path: str, image: bytes | None, asked: dict[str, Any], kind: str | None, listed: bool) -> Call[Pictures]:
+def _pictures(
+    path: str, image: bytes | None, parameters: dict[str, Any], kind: str | None, listed: bool
+) -> Call[Pictures]:
     """Asks for JSON where several pictures or their attributes come back, else for the picture itself; as what it was
     if `kind` is None. Base64 would make a photo a third larger."""
     if listed:
-        return Call("POST", path, answers.listed_pictures, image=image, parameters=asked | {"format": kind})
+        return Call("POST", path, answers.listed_pictures, image=image, parameters=parameters | {"format": kind})
     accept = f"image/{kind or '*'}"
-    return Call("POST", path, answers.bare_picture, accept, image, asked)
+    return Call("POST", path, None, accept, image, parameters)
 
 
 def _json(value: Any) -> str:

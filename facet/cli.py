@@ -25,23 +25,23 @@ _INTERRUPTED = 130  # as a shell tells it
 
 def main(given: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0, or 1 where some work failed, or 2 for bad usage, settings or installation."""
-    asked = arguments.parser().parse_args(given)
-    command = _COMMANDS[asked.command]
+    args = arguments.parser().parse_args(given)
+    command = _COMMANDS[args.command]
     try:
-        return command(asked)
+        return command(args)
     except (UsageError, SetupError) as exc:
-        return _fail(asked, str(exc), 2)
+        return _fail(args, str(exc), 2)
     except FacetError as exc:
         wrong = isinstance(exc, ServiceError) and batch.hopeless(exc)
-        return _fail(asked, described(exc), 2 if wrong else 1)
+        return _fail(args, described(exc), 2 if wrong else 1)
     except OSError as exc:
-        return _fail(asked, described(exc), 1)
+        return _fail(args, described(exc), 1)
     except KeyboardInterrupt:
-        return _fail(asked, "interrupted", _INTERRUPTED)
+        return _fail(args, "interrupted", _INTERRUPTED)
 
 
-def _fail(asked: argparse.Namespace, message: str, status: int) -> int:
-    print(f"facet {asked.command}: error: {message}", file=sys.stderr)
+def _fail(args: argparse.Namespace, message: str, status: int) -> int:
+    print(f"facet {args.command}: error: {message}", file=sys.stderr)
     return status
 
 
@@ -70,88 +70,99 @@ def _broken_rule(error: dict[str, Any]) -> str:
     return f"{label}: {rule}{hint}" if label else f"{rule}{hint}"
 
 
-def _client(asked: argparse.Namespace) -> Client:
+def _client(args: argparse.Namespace) -> Client:
     """Raises UsageError or SetupError."""
-    if asked.url and asked.bundles:
-        raise UsageError(f"--bundles {asked.bundles}: is for work in this process, and --url names a service")
-    url = asked.url or (None if asked.bundles else os.environ.get(URL_VARIABLE))
+    if args.url and args.bundles:
+        raise UsageError(f"--bundles {args.bundles}: is for work in this process, and --url names a service")
+    url = args.url or (None if args.bundles else os.environ.get(URL_VARIABLE))
     if url:
         try:
-            return Client(url, timeout=asked.timeout)
+            return Client(url, timeout=args.timeout)
         except ValueError as exc:
             raise UsageError(str(exc)) from exc
-    return Client.local(asked.bundles, timeout=asked.timeout)
+    return Client.local(args.bundles, timeout=args.timeout)
 
 
-def _edit(asked: argparse.Namespace) -> int:
-    given, attributes = arguments.attributes(asked.given)
+def _edit(args: argparse.Namespace) -> int:
+    given, attributes = arguments.attributes(args.given)
     if not given:
         raise UsageError("no picture is given")
     if not attributes:
         raise UsageError("no attribute is given; NAME=VALUE says what to change, such as Smiling=1")
-    options = _options(asked, "strength", "face", "framed", "output", "experimental", "quality", "model")
+    names = ("strength", "face", "framed", "output", "experimental", "keep_metadata", "quality", "model")
+    options = _options(args, *names)
     # Bare faces of one picture go into one file.
-    options["grid"] = asked.output == "face" and asked.face == "all"
-    jobs = outputs.plan(given, asked.out, _STILL, asked.format, None)
-    return _work(asked, jobs, lambda client, job: client.edit(job.source, attributes, format=job.kind, **options))
+    options["grid"] = args.output == "face" and args.face == "all"
+    jobs = outputs.plan(given, args.out, _STILL, args.format, None)
+    return _work(args, jobs, lambda client, job: client.edit(job.source, attributes, format=job.kind, **options))
 
 
-def _sweep(asked: argparse.Namespace) -> int:
-    given, attributes = arguments.attributes(asked.given)
+def _sweep(args: argparse.Namespace) -> int:
+    given, attributes = arguments.attributes(args.given)
     attribute = given.pop().split(",") if given else []
     if not attribute or (len(attribute) == 1 and os.path.exists(attribute[0])):
         raise UsageError("no attribute is given; it comes last, such as Smiling")
-    if not given and asked.seed is None:
+    if not given and args.seed is None:
         raise UsageError("no picture is given, nor --seed for a generated face")
-    if given and asked.seed is not None:
-        raise UsageError(f"--seed {asked.seed}: is for a generated face, and {given[0]} is a picture")
+    if given and args.seed is not None:
+        raise UsageError(f"--seed {args.seed}: is for a generated face, and {given[0]} is a picture")
     names = ("target", "start", "stop", "steps", "layout", "size", "milliseconds", "face", "framed", "output")
-    options = _options(asked, *names, "seed", "experimental", "quality", "model") | {"attributes": attributes or None}
-    film = asked.layout == "animation"
+    options = _options(args, *names, "seed", "experimental", "quality", "model") | {"attributes": attributes or None}
+    film = args.layout == "animation"
     accepted, usual = (_FILM, "webp") if film else (_STILL, "png")
-    if asked.format and asked.format not in accepted:
-        raise UsageError(f"--format {asked.format}: the layout {asked.layout} takes {' or '.join(accepted)}")
-    frames = asked.steps ** len(attribute) if asked.layout == "frames" else 0
-    jobs = outputs.plan(given, asked.out, accepted, asked.format, usual, frames)
-    return _work(asked, jobs, lambda client, job: client.sweep(job.source, attribute, format=job.kind, **options))
+    if args.format and args.format not in accepted:
+        raise UsageError(f"--format {args.format}: the layout {args.layout} takes {' or '.join(accepted)}")
+    frames = args.steps ** len(attribute) if args.layout == "frames" else 0
+    jobs = outputs.plan(given, args.out, accepted, args.format, usual, frames)
+    return _work(args, jobs, lambda client, job: client.sweep(job.source, attribute, format=job.kind, **options))
 
 
-def _work(asked: argparse.Namespace, jobs: list[Job], draw: Callable[[Client, Job], Pictures]) -> int:
+def _work(args: argparse.Namespace, jobs: list[Job], draw: Callable[[Client, Job], Pictures]) -> int:
     """Do all jobs and tell what became of them."""
-    with _client(asked) as client:
-        outcome = batch.run(jobs, lambda job: draw(client, job), asked.jobs, asked.skip_existing)
+    left_out = outputs.left_out(args.given, Path(args.out))
+    with _client(args) as client:
+        outcome = batch.run(jobs, lambda job: draw(client, job), args.jobs, args.skip_existing)
+    _report_skipped(left_out)
+    for job in outcome.skipped:
+        print(f"skipped: {job.source or 'the face'}: {job.targets[0]} exists", file=sys.stderr)
     for job, reason in outcome.failed:
         name = "" if isinstance(reason, OSError) and reason.filename else f"{job.source or 'the face'}: "
         print(f"failed: {name}{described(reason)}", file=sys.stderr)
     if len(jobs) == 1 and outcome.written:
         print(jobs[0].targets[0] if len(jobs[0].targets) == 1 else jobs[0].targets[0].parent)
-    elif len(jobs) > 1 or outcome.skipped:
-        counts = {"written": outcome.written, "skipped": outcome.skipped, "failed": outcome.failed}
-        print(", ".join(f"{len(each)} {what}" for what, each in counts.items() if each), file=sys.stderr)
+    skipped = len(left_out) + len(outcome.skipped)
+    if len(jobs) > 1 or skipped:
+        counts = {"written": len(outcome.written), "skipped": skipped, "failed": len(outcome.failed)}
+        print(", ".join(f"{number} {what}" for what, number in counts.items() if number), file=sys.stderr)
     return 1 if outcome.failed else 0
 
 
-def _generate(asked: argparse.Namespace) -> int:
-    rest, attributes = arguments.attributes(asked.given)
+def _report_skipped(left_out: list[tuple[Path, str]]) -> None:
+    for path, reason in left_out:
+        print(f"skipped: {path}: {reason}", file=sys.stderr)
+
+
+def _generate(args: argparse.Namespace) -> int:
+    rest, attributes = arguments.attributes(args.given)
     if rest:
         raise UsageError(f"{rest[0]}: an attribute is given as NAME=VALUE, such as Smiling=1")
-    out, folder = Path(asked.out), outputs.is_folder(asked.out)
+    out, folder = Path(args.out), outputs.is_folder(args.out)
     kind = "png" if folder else outputs.kind_of(out, _STILL)
-    options = _options(asked, "count", "seed", "temperature", "quality", "model")
-    with _client(asked) as client:
+    options = _options(args, "count", "seed", "temperature", "size", "quality", "model")
+    with _client(args) as client:
         drawn = client.generate(attributes, format=kind, grid=not folder, **options)
     targets = [out / f"{drawn.seed}-{number:02d}.png" for number in range(len(drawn))] if folder else [out]
     for picture, target in zip(drawn, targets, strict=True):
         target.parent.mkdir(parents=True, exist_ok=True)
         files.write(target, picture.data)
-    print(f"{asked.out} (seed {drawn.seed})")
+    print(f"{args.out} (seed {drawn.seed})")
     return 0
 
 
-def _encode(asked: argparse.Namespace) -> int:
-    found, failures = [path for path, _ in outputs.pictures(asked.given)], 0
-    options = _options(asked, "face", "framed", "model")
-    with _client(asked) as client:
+def _encode(args: argparse.Namespace) -> int:
+    found, failures = [path for path, _ in outputs.pictures(args.given)], 0
+    options = _options(args, "face", "framed", "model")
+    with _client(args) as client:
         for path in found:
             try:
                 encoding = client.encode(path, **options)
@@ -161,21 +172,22 @@ def _encode(asked: argparse.Namespace) -> int:
                 failures += 1
                 print(f"failed: {path}: {described(exc)}", file=sys.stderr)
             else:
-                told = {"picture": str(path)} | dataclasses.asdict(encoding)
-                print(json.dumps(told) if asked.json else tables.encoding(str(path), encoding))
+                fields = {"picture": str(path)} | dataclasses.asdict(encoding)
+                print(json.dumps(fields) if args.json else tables.encoding(str(path), encoding))
+    _report_skipped(outputs.left_out(args.given))
     return 1 if failures else 0
 
 
-def _models(asked: argparse.Namespace) -> int:
-    with _client(asked) as client:
-        loaded = [client.model(asked.model)] if asked.model else client.models()
+def _models(args: argparse.Namespace) -> int:
+    with _client(args) as client:
+        loaded = [client.model(args.model)] if args.model else client.models()
     for model in loaded:
-        print(json.dumps(dataclasses.asdict(model)) if asked.json else tables.model(model))
+        print(json.dumps(dataclasses.asdict(model)) if args.json else tables.model(model))
     return 0
 
 
-def _options(asked: argparse.Namespace, *names: str) -> dict[str, Any]:
-    return {name: getattr(asked, name) for name in names}
+def _options(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    return {name: getattr(args, name) for name in names}
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {

@@ -1,4 +1,7 @@
-"""The two clients. Both send the calls of `facet.calls`; they differ in how they wait."""
+"""The two clients. Both send the calls of `facet.calls`; they differ in how they wait.
+
+What a client sends through is a connection, with `send` and a way to close it: HTTP, or the service in this process.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import anyio
 import httpx
@@ -17,6 +20,10 @@ from facet import calls
 from facet.calls import Call
 from facet.errors import FacetError, translated
 from facet.retries import Retries
+
+if TYPE_CHECKING:
+    from facet.bridge import Waiting
+    from facet.in_process import InProcess
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,6 +35,8 @@ _TIMEOUT = 60.0
 # The service knows the time limit and answers when it is over; that answer says more than a closed connection.
 _GRACE = 5.0
 _CONNECT_SECONDS = 10.0
+_UNIX = "unix:"  # in front of the path of a Unix socket
+_ANY_HOST = "http://localhost"  # in requests through a Unix socket, which need one
 
 
 def _waiting(build: Callable[P, Call[T]]) -> Callable[Concatenate[Client, P], T]:
@@ -64,37 +73,83 @@ def _described(method: Any, build: Callable[..., Any]) -> Any:
 
 def _options(url: str, key: str | None, timeout: float | None, headers: Mapping[str, str] | None) -> dict[str, Any]:
     """What both of httpx's clients are made with."""
+    url = _ANY_HOST if _socket_path(url) else url
     sent = dict(headers or {})
     if key := key or os.environ.get(KEY_VARIABLE):
         sent.setdefault("Authorization", f"Bearer {key}")
     if timeout is None:
         return {"base_url": url, "headers": sent, "timeout": httpx.Timeout(None, connect=_CONNECT_SECONDS)}
-    if not timeout > 0:
-        raise ValueError(f"timeout={timeout}: must be a number of seconds above 0, or None")
+    _check(timeout)
     sent["X-Request-Timeout"] = f"{timeout:g}"
     limits = httpx.Timeout(timeout + _GRACE, connect=min(timeout, _CONNECT_SECONDS))
     return {"base_url": url, "headers": sent, "timeout": limits}
 
 
+def _check(timeout: float | None) -> None:
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"timeout={timeout}: must be a number of seconds above 0, or None")
+
+
 def _address(url: str | None) -> str:
     """Raises ValueError for what is no address of a service."""
     url = url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
+    if _socket_path(url):
+        return url
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as exc:
         raise ValueError(f"url {url}: {exc}") from exc
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ValueError(f"url {url}: must begin with http:// or https:// and a host")
+        raise ValueError(f"url {url}: must begin with http:// or https:// and a host, or be unix: and a path")
     return url
+
+
+def _socket_path(url: str) -> str | None:
+    """The absolute path in `unix:/path` and `unix:///path`, None in other addresses."""
+    path = url.removeprefix(_UNIX)
+    return f"/{path.lstrip('/')}" if path != url and path.startswith("/") and path.strip("/") else None
+
+
+class _Http:
+    """Calls over HTTP. `url` is where the service should be, for errors."""
+
+    def __init__(self, http: httpx.Client, url: str) -> None:
+        self._http, self._url = http, url
+
+    def send(self, call: Call[T]) -> T:
+        with translated(self._url):
+            response = self._http.send(call.request(self._http))
+        return call.read(response)
+
+    def close(self) -> None:
+        self._http.close()
+
+
+class _AsyncHttp:
+    """The same to await."""
+
+    def __init__(self, http: httpx.AsyncClient, url: str) -> None:
+        self._http, self._url = http, url
+
+    async def send(self, call: Call[T]) -> T:
+        with translated(self._url):
+            response = await self._http.send(call.request(self._http))
+        return call.read(response)
+
+    async def __aenter__(self) -> None:
+        await self._http.__aenter__()
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
 
 
 class Client:
     """Calls that wait for their answer. May be shared by threads.
 
-    `url` is where the service listens; left out, the variable FACET_URL or else http://127.0.0.1:8000. `key` is for a
-    service that asks for one; left out, the variable FACET_KEY. `timeout`, in seconds, is for each try; the service is
-    told and drops what is late. `headers` go with every request, `transport` replaces httpx's own. Close it, or use it
-    in a `with` statement.
+    `url` is where the service listens, `unix:/path` for a Unix socket; left out, the variable FACET_URL or else
+    http://127.0.0.1:8000. `key` is for a service that needs one; left out, the variable FACET_KEY. `timeout`, in
+    seconds, is for each try; the service is told and drops what is late. `headers` go with every request, `transport`
+    replaces httpx's own. Close it, or use it in a `with` statement.
 
     Raises ValueError for a url that is none, or a timeout that is not above 0.
     """
@@ -117,8 +172,10 @@ class Client:
         headers: Mapping[str, str] | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._http = httpx.Client(transport=transport, **_options(_address(url), key, timeout, headers))
-        self._retries = retries or Retries()
+        url = _address(url)
+        transport = transport or (httpx.HTTPTransport(uds=path) if (path := _socket_path(url)) else None)
+        http = httpx.Client(transport=transport, **_options(url, key, timeout, headers))
+        self._connect(_Http(http, url), retries)
 
     @classmethod
     def local(
@@ -132,19 +189,25 @@ class Client:
     ) -> Client:
         """A client of the very same service inside this process, without a server.
 
-        `bundles` and `weights` are its directories, `settings` any other of the service's settings (docs/operations.md)
+        `bundles` and `weights` are its directories, `settings` any other of the service's settings (docs/settings.md)
         without their prefix. Models are loaded now, in a thread of their own; closing finishes what is under way.
 
         Raises SetupError where the service cannot start.
         """
         from facet import bridge, local
 
-        service = local.InProcess(local.application(bundles, weights, timeout, settings))
-        return cls(local.URL, timeout=timeout, retries=retries, transport=bridge.Bridge(service))
+        service = local.opened(bundles, weights, timeout, settings)
+        _check(timeout)
+        client = cls.__new__(cls)
+        client._connect(bridge.Waiting(service), retries)
+        return client
+
+    def _connect(self, connection: _Http | Waiting, retries: Retries | None) -> None:
+        self._connection, self._retries = connection, retries or Retries()
 
     def close(self) -> None:
         """Close connections; a local service finishes what is under way first."""
-        self._http.close()
+        self._connection.close()
 
     def __enter__(self) -> Client:
         return self
@@ -159,9 +222,7 @@ class Client:
         while True:
             tried += 1
             try:
-                with translated(self._http.base_url):
-                    response = self._http.send(call.request(self._http))
-                return call.read(response)
+                return self._connection.send(call)
             except FacetError as exc:
                 pause = self._retries.pause(exc, tried)
             time.sleep(pause)
@@ -188,8 +249,10 @@ class AsyncClient:
         headers: Mapping[str, str] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._http = httpx.AsyncClient(transport=transport, **_options(_address(url), key, timeout, headers))
-        self._retries = retries or Retries()
+        url = _address(url)
+        transport = transport or (httpx.AsyncHTTPTransport(uds=path) if (path := _socket_path(url)) else None)
+        http = httpx.AsyncClient(transport=transport, **_options(url, key, timeout, headers))
+        self._connect(_AsyncHttp(http, url), retries)
 
     @classmethod
     def local(
@@ -206,30 +269,34 @@ class AsyncClient:
         """
         from facet import local
 
-        service = local.InProcess(local.application(bundles, weights, timeout, settings))
-        return cls(local.URL, timeout=timeout, retries=retries, transport=service)
+        service = local.opened(bundles, weights, timeout, settings)
+        _check(timeout)
+        client = cls.__new__(cls)
+        client._connect(service, retries)
+        return client
+
+    def _connect(self, connection: _AsyncHttp | InProcess, retries: Retries | None) -> None:
+        self._connection, self._retries = connection, retries or Retries()
 
     async def aclose(self) -> None:
         """Close connections; a local service finishes what is under way first."""
-        await self._http.aclose()
+        await self._connection.aclose()
 
     async def __aenter__(self) -> AsyncClient:
-        await self._http.__aenter__()
+        await self._connection.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._http.__aexit__(kind, error, trace)
+        await self.aclose()
 
     async def _send(self, call: Call[T]) -> T:
         tried = 0
         while True:
             tried += 1
             try:
-                with translated(self._http.base_url):
-                    response = await self._http.send(call.request(self._http))
-                return call.read(response)
+                return await self._connection.send(call)
             except FacetError as exc:
                 pause = self._retries.pause(exc, tried)
             await anyio.sleep(pause)

@@ -93,16 +93,22 @@ _KINDS: dict[int, type[ServiceError]] = {
 
 def from_response(response: httpx.Response) -> ServiceError:
     """The error that an answer other than 2xx stands for, whether Facet or something before it wrote it."""
-    status = response.status_code
-    kind = _KINDS.get(status, RequestError if 400 <= status < 500 else ServiceError)
     body = _problem(response)
-    return kind(
-        status,
+    return service_error(
+        response.status_code,
         str(body.get("detail") or response.reason_phrase or "the service answered with an error"),
         body.get("errors"),
         body.get("request_id") or response.headers.get("x-request-id"),
-        _seconds(response.headers.get("retry-after", "")),
+        response.headers.get("retry-after", ""),
     )
+
+
+def service_error(
+    status: int, detail: str, errors: list[dict[str, Any]] | None, request_id: str | None, retry_after: str
+) -> ServiceError:
+    """The error of the class for its status; `retry_after` as the header of that name has it."""
+    kind = _KINDS.get(status, RequestError if 400 <= status < 500 else ServiceError)
+    return kind(status, detail, errors, request_id, _seconds(retry_after))
 
 
 def _problem(response: httpx.Response) -> dict[str, Any]:
@@ -118,7 +124,7 @@ def _seconds(text: str) -> float | None:
 
 
 @contextmanager
-def translated(url: httpx.URL) -> Iterator[None]:
+def translated(url: str) -> Iterator[None]:
     """Turn the errors of httpx into ours; `url` is where the service should be."""
     try:
         yield

@@ -7,6 +7,9 @@ import tempfile
 from pathlib import Path
 
 FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".gif": "gif"}
+FORMATS |= {".jpe": "jpeg", ".jfif": "jpeg"}
+# Of pictures that are read, with the format of their results where that is their own.
+READ = FORMATS | dict.fromkeys((".bmp", ".tif", ".tiff"), "png") | dict.fromkeys((".avif", ".heic", ".heif"), "jpeg")
 
 
 def write(path: Path, data: bytes) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facet.arguments import UsageError
-from facet.files import FORMATS
+from facet.files import FORMATS, READ
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,7 @@ def kind_of(path: Path, accepted: tuple[str, ...]) -> str:
 def pictures(given: list[str], without: Path | None = None) -> Iterator[tuple[Path, Path]]:
     """Each picture, and its place in the output: its name, for those of a folder with the path below it.
 
-    Hidden files are left out, and those of the folder `without` where it lies inside of one. Raises UsageError for what
-    is not there.
+    Of a folder, what `left_out` names is not among them. Raises UsageError for what is not there.
     """
     for name in given:
         path = Path(name)
@@ -48,22 +47,39 @@ def pictures(given: list[str], without: Path | None = None) -> Iterator[tuple[Pa
         if not path.is_dir():
             yield path, Path(path.name)
             continue
-        inside = [picture for picture in _walk(path) if not _lies_in(picture, without, path)]
+        inside = [picture for picture, reason in _walk(path, without) if reason is None]
         if not inside:
-            raise UsageError(f"{name}: holds no pictures ({', '.join(FORMATS)})")
+            raise UsageError(f"{name}: holds no pictures ({', '.join(READ)})")
         yield from ((p, p.relative_to(path)) for p in inside)
 
 
-def _lies_in(picture: Path, without: Path | None, folder: Path) -> bool:
-    if without is None or folder.resolve() not in without.resolve().parents:
-        return False
-    return picture.resolve().is_relative_to(without.resolve())
+def left_out(given: list[str], without: Path | None = None) -> list[tuple[Path, str]]:
+    """What is skipped in the folders given, each with the reason; a folder that is skipped stands for all inside it."""
+    folders = [Path(name) for name in given if Path(name).is_dir()]
+    return [(path, reason) for folder in folders for path, reason in _walk(folder, without) if reason is not None]
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path, without: Path | None) -> Iterator[tuple[Path, str | None]]:
+    """The files of a folder, with the reason for those that are skipped, and the folders that are not entered."""
     for directory, below, names in os.walk(folder):
-        below[:] = sorted(name for name in below if name[0] != ".")
-        yield from (Path(directory, n) for n in sorted(names) if n[0] != "." and Path(n).suffix.lower() in FORMATS)
+        inside = {name: _reason_not_to_enter(Path(directory, name), without) for name in sorted(below)}
+        below[:] = [name for name, reason in inside.items() if reason is None]
+        yield from ((Path(directory, name), reason) for name, reason in inside.items() if reason is not None)
+        yield from ((path := Path(directory, name), _reason_not_to_read(path)) for name in sorted(names))
+
+
+def _reason_not_to_enter(folder: Path, without: Path | None) -> str | None:
+    if folder.name.startswith("."):
+        return "is hidden"
+    if folder.is_symlink():
+        return "is a link to a folder"
+    return "is the output folder" if without is not None and folder.resolve() == without.resolve() else None
+
+
+def _reason_not_to_read(path: Path) -> str | None:
+    if path.name.startswith("."):
+        return "is hidden"
+    return None if path.suffix.lower() in READ else f"its suffix is none of {', '.join(READ)}"
 
 
 def plan(
@@ -71,7 +87,7 @@ def plan(
 ) -> list[Job]:
     """A job for each picture, or one without where none is `given`.
 
-    `kind` is the format asked for in a folder; else it is `usual`, or the picture's own. With `frames`, each picture
+    `kind` is the requested format in a folder; else it is `usual`, or the picture's own. With `frames`, each picture
     becomes that many files in a folder. Raises UsageError for what makes no sense.
     """
     single = len(given) <= 1 and not (given and Path(given[0]).is_dir())
@@ -96,7 +112,7 @@ def _check_folder(out: str, path: Path) -> None:
 
 
 def _own(path: Path, accepted: tuple[str, ...]) -> str:
-    kind = FORMATS.get(path.suffix.lower(), "png")
+    kind = READ.get(path.suffix.lower(), "png")
     return kind if kind in accepted else "png"
 
 

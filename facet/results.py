@@ -24,7 +24,8 @@ class Face:
 
     `box` is left, top, right, bottom in pixels of the upright picture; `landmarks` are the left eye, the right eye, the
     nose, the left and the right corner of the mouth, None for a face that was framed already. `latent` and
-    `log_variance` have one number for each of the model's latent dimensions; `attributes` run from -1 to 1.
+    `log_variance` have one number for each of the model's latent dimensions; `attributes` run from -1 to 1. `score`, 0
+    to 1, is the detector's, None for a face that was framed already.
     """
 
     box: Box
@@ -32,6 +33,7 @@ class Face:
     latent: list[float] = field(repr=False)
     log_variance: list[float] = field(repr=False)
     attributes: dict[str, float]
+    score: float | None = None
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,10 @@ class Retries:
         """Seconds to wait after `tried` tries, the last of which ended with `error`. Raises `error` when it is over."""
         if tried >= self.tries or not isinstance(error, ConnectError | RateLimited | Unavailable):
             raise error
-        asked = None if isinstance(error, ConnectError) else error.retry_after
-        if asked is None:
+        requested = None if isinstance(error, ConnectError) else error.retry_after
+        if requested is None:
             # Spread out, so that clients that failed together do not come back together.
             return min(self.longest_wait, _FIRST_PAUSE * 2 ** (tried - 1) * random.uniform(0.5, 1.0))
-        if asked > self.longest_wait:
+        if requested > self.longest_wait:
             raise error
-        return asked
+        return requested

@@ -3,7 +3,7 @@
 Each piece of work writes under a name that depends on its input alone, and by rename, so that a job that was stopped
 anywhere, or whose worker died, can go on: what is there is done, and what is done again replaces itself.
 
-    <output>/_job.json        what was asked, so that nobody goes on with something else
+    <output>/_job.json        the job's parameters, so that another job is not continued by mistake
     <output>/_errors.jsonl    of a folder: an object for each picture that has no output, `source` and `error`
     <output>/_errors/         of Parquet files: the same as Parquet, with the row's other columns
 """
@@ -72,7 +72,7 @@ def claim(output: Path, job: dict[str, Any]) -> None:
         except (OSError, ValueError) as exc:
             raise UsageError(f"{path}: is not readable") from exc
         if changed := sorted(name for name in job.keys() | before.keys() if job.get(name) != before.get(name)):
-            raise UsageError(f"--output {output}: holds the results of another job ({', '.join(changed)} differ)")
+            raise UsageError(f"--output {output}: contains the results of another job ({', '.join(changed)} differ)")
         return
     output.mkdir(parents=True, exist_ok=True)
     files.write(path, json.dumps(job, indent=1).encode())

@@ -21,9 +21,9 @@ from facet.arguments import UsageError
 from facet_ray import archives
 from facet_ray.archives import Archive, Done
 from facet_ray.editor import Edit, Editor
-from service import bundle as bundles
-from service.bundle import BundleError
-from service.problems import Problem
+from service.bundle import loader
+from service.bundle.manifest import BundleError
+from service.errors import Problem
 from service.settings import Settings
 
 _INTERRUPTED = 130  # as a shell tells it
@@ -72,15 +72,15 @@ def run(archive: Archive, settings: Settings, edit: Edit, workers: int, batch: i
 
 def main(given: Sequence[str] | None = None) -> int:
     """Returns 0, or 1 where some pictures have no output, or 2 for a mistake in usage or installation."""
-    asked = _parser().parse_args(given)
+    args = _parser().parse_args(given)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
     except ImportError as exc:
         return _fail(f"Ray is not installed ({exc}): pip install '.[ray,cpu]'", 2)
     try:
-        archive, settings, edit = _prepared(asked)
-        return _work(ray, asked, archive, settings, edit)
+        archive, settings, edit = _prepared(args)
+        return _work(ray, args, archive, settings, edit)
     except (UsageError, BundleError, Problem) as exc:
         return _fail(str(exc), 2)
     except ValidationError as exc:
@@ -94,38 +94,39 @@ def main(given: Sequence[str] | None = None) -> int:
         ray.shutdown()
 
 
-def _prepared(asked: argparse.Namespace) -> tuple[Archive, Settings, Edit]:
+def _prepared(args: argparse.Namespace) -> tuple[Archive, Settings, Edit]:
     """Everything that can be refused before a cluster is started. Raises UsageError, BundleError and Problem."""
-    rest, values = arguments.attributes(asked.set)
+    rest, values = arguments.attributes(args.set)
     if rest:
         raise UsageError(f"--set {rest[0]}: must be NAME=VALUE, such as Smiling=1")
-    chosen = {name: getattr(asked, name) for name in ("bundles", "weights", "default_model")}
-    settings = Settings(**{name: value for name, value in chosen.items() if value is not None}, workers=1)
-    places = {name: getattr(settings, name).resolve() for name in ("bundles", "weights")}
-    settings = settings.model_copy(update=places)  # workers may start elsewhere
-    if not 0 <= asked.strength <= 2:
-        raise UsageError(f"--strength {asked.strength:g}: must be 0 to 2")
-    edit = Edit(values, asked.strength, asked.face, asked.framed, asked.quality, asked.experimental)
-    manifest = bundles.read_manifest(settings.bundles / settings.default_model)
-    edit.target(manifest, settings)
-    source, output = asked.input.resolve(), asked.output.resolve()
+    chosen = {name: getattr(args, name) for name in ("bundles", "weights", "default_model")}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    settings = Settings(**given, workers=1, codec_threads=1)
+    directories = {name: getattr(settings, name).resolve() for name in ("bundles", "weights")}
+    settings = settings.model_copy(update=directories)  # workers may start elsewhere
+    if not 0 <= args.strength <= 2:
+        raise UsageError(f"--strength {args.strength:g}: must be 0 to 2")
+    edit = Edit(values, args.strength, args.face, args.framed, args.quality, args.experimental)
+    manifest = loader.read_manifest(settings.bundles / settings.default_model)
+    edit.check(manifest, settings)
+    source, output = args.input.resolve(), args.output.resolve()
     if not source.exists():
-        raise UsageError(f"--input {asked.input}: no such file or folder")
-    archive = archives.opened(source, output, asked.image_column, asked.format)
-    told = {"input": str(source), "model": f"{manifest.name}@{manifest.version}", "format": asked.format}
+        raise UsageError(f"--input {args.input}: no such file or folder")
+    archive = archives.opened(source, output, args.image_column, args.format)
+    told = {"input": str(source), "model": f"{manifest.name}@{manifest.version}", "format": args.format}
     archives.claim(output, told | dataclasses.asdict(edit))
     return archive, settings, edit
 
 
-def _work(ray: Any, asked: argparse.Namespace, archive: Archive, settings: Settings, edit: Edit) -> int:
+def _work(ray: Any, args: argparse.Namespace, archive: Archive, settings: Settings, edit: Edit) -> int:
     _, left, before = archive.pending()
     written, failed, began = 0, 0, time.perf_counter()
     if left:
-        local = {} if asked.address or os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
-        ray.init(address=asked.address, log_to_driver=False, logging_level="ERROR", **local)
-        workers = asked.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        local = {} if args.address or os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
+        ray.init(address=args.address, log_to_driver=False, logging_level="ERROR", **local)
+        workers = args.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         began = told = time.perf_counter()
-        for done in run(archive, settings, edit, workers, asked.batch):
+        for done in run(archive, settings, edit, workers, args.batch):
             written, failed = written + done.written, failed + len(done.failed)
             if time.perf_counter() - told > _TELL_SECONDS:
                 told = time.perf_counter()
@@ -154,7 +155,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--face", type=arguments.face, default=0, metavar="N|all", help="which face, 0 for the largest (0)")
     add("--framed", action=argparse.BooleanOptionalAction, help="whether pictures are in the model's frame already")
     add("--format", choices=["png", "jpeg", "webp"], help="of the results; by default each picture's own")
-    add("--quality", type=int, choices=range(1, 101), default=90, metavar="Q", help="1 to 100, for JPEG and WebP (90)")
+    add(
+        "--quality",
+        type=int,
+        choices=range(1, 101),
+        metavar="Q",
+        help="1 to 100, for JPEG and WebP (as the picture's own file, or 90)",
+    )
     add("--experimental", action="store_true", help="also in directions that the model lists as experimental")
     add("--image-column", default="image", metavar="NAME", help="of Parquet: the column of encoded pictures (image)")
     add("--model", dest="default_model", metavar="NAME", help="a bundle (FACET_DEFAULT_MODEL)")

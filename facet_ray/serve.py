@@ -18,9 +18,9 @@ from ray.serve.config import AutoscalingConfig
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import logs
 from service.app import create_app
 from service.settings import Settings
+from service.telemetry import logs
 
 
 class Options(BaseModel):

@@ -9,20 +9,24 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import uvicorn
 from pydantic import ValidationError
 
-from service import connection, descriptors, logs, runtimes
+from service import system
+from service.api.service import Service
 from service.app import create_app
-from service.bundle import BundleError
-from service.context import Service
-from service.credentials import CredentialsError
-from service.keys import KeysError
-from service.runtime import RuntimeUnavailableError
+from service.auth.keys import KeysError
+from service.bundle.manifest import BundleError
+from service.errors import RuntimeUnavailableError, rule_of
+from service.inference import backends
+from service.provenance.c2pa import CredentialsError
+from service.server import connection, unix_socket
 from service.settings import PREFIX, Settings
-from service.tracing import TracingUnavailableError
+from service.telemetry import logs
+from service.telemetry.tracing import TracingUnavailableError
 
 _NOT_STARTED = 3  # as uvicorn has it
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
@@ -31,37 +35,35 @@ log = logging.getLogger("service")
 
 def main() -> int:
     """Serve until SIGTERM or SIGINT. A mistake in settings, bundles or installation is one line and status 2."""
-    # Before anything else, for the first process of a container is not stopped by a signal that it does not handle.
-    # uvicorn drains on SIGTERM and then raises it again for whoever handled it before: a drain is a clean exit.
+    # First, since the first process of a container is not stopped by a signal that it does not handle. uvicorn drains
+    # on SIGTERM and then raises it again for the handler before its own: a drain is a clean exit.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    descriptors.raise_limit()  # before the settings, which depend on it
+    system.release_large_blocks()
+    system.raise_descriptor_limit()  # before the settings, which depend on it
     try:
         settings = Settings()
     except ValidationError as exc:
         for error in exc.errors():
             name = PREFIX + str(error["loc"][0]).upper()
-            print(f"error: {name}={error['input']!r}: {error['msg']}", file=sys.stderr)
+            print(f"error: {name}={error['input']!r}: {rule_of(error)}", file=sys.stderr)
         return 2
     logs.configure(settings.log_level, settings.log_format)
     try:
-        runtimes.require(settings)
+        backends.require(settings)
         app = create_app(settings)
         app.state.service.models.load_all()  # before the server starts, so that a refusal is one line
     except (BundleError, CredentialsError, KeysError, RuntimeUnavailableError, TracingUnavailableError) as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 2
-    if app.state.service.access.is_open and settings.host not in _LOOPBACK:
+    if app.state.service.access.is_open and not settings.uds and settings.host not in _LOOPBACK:
         log.warning("listening on %s without FACET_KEYS_FILE: whoever reaches this port may use it", settings.host)
-    # What has been loaded stays: the collector need not look at it again and again.
+    # What has been loaded stays, so the garbage collector need not traverse it.
     gc.collect()
     gc.freeze()
     rejected = app.state.service.metrics.rejected
     options = {
-        "http": connection.guarded(
-            settings.client_timeout,
-            settings.max_connections,
-            lambda reason: rejected.labels(reason).inc(),
-            app.state.door,
+        "http": connection.limited(
+            settings.client_timeout, settings.max_connections, lambda reason: rejected.labels(reason).inc()
         ),
         "ws": "none",
         "log_config": None,
@@ -70,18 +72,31 @@ def main() -> int:
         "timeout_keep_alive": settings.keep_alive,
         "timeout_graceful_shutdown": int(settings.request_timeout) + 1,
     }
-    if app.state.administration is None:
-        uvicorn.run(app, host=settings.host, port=settings.port, **options)
-        return 0
-    first = First(uvicorn.Config(app, settings.host, settings.port, **options), app.state.service)
-    beside = Beside(uvicorn.Config(app.state.administration, settings.admin_host, settings.admin_port, **options))
-    with asyncio.Runner(loop_factory=first.config.get_loop_factory()) as runner:
-        runner.run(serve(first, beside, beside.config.bind_socket()))
-    return 0 if first.started else _NOT_STARTED
+    main_server = MainServer(uvicorn.Config(app, settings.host, settings.port, **options), app.state.service)
+    with ExitStack() as stack:
+        listeners = None
+        if settings.uds:
+            try:
+                listener = unix_socket.bound(Path(settings.uds), int(settings.uds_mode, 8))
+                listeners = [stack.enter_context(listener)]
+            except unix_socket.SocketError as exc:
+                print(f"error: FACET_UDS={exc}", file=sys.stderr)
+                return 2
+        if app.state.administration is None:
+            serving = main_server.serve(listeners)
+        else:
+            admin_server = AdminServer(
+                uvicorn.Config(app.state.administration, settings.admin_host, settings.admin_port, **options)
+            )
+            serving = serve(main_server, admin_server, admin_server.config.bind_socket(), listeners)
+        runner = stack.enter_context(asyncio.Runner(loop_factory=main_server.config.get_loop_factory()))
+        with suppress(KeyboardInterrupt):  # which uvicorn raises again after the drain
+            runner.run(serving)
+    return 0 if main_server.started else _NOT_STARTED
 
 
-class First(uvicorn.Server):
-    """The server of the main port: when it drains, the service is not ready any more, which the other port tells."""
+class MainServer(uvicorn.Server):
+    """The server of the main port or socket. While it drains, the administration port reports that it is not ready."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
@@ -92,8 +107,8 @@ class First(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-class Beside(uvicorn.Server):
-    """A second server in one process: the lifespan and the signals are the first one's."""
+class AdminServer(uvicorn.Server):
+    """The server of the administration port. Lifespan and signals belong to the main server."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         config.lifespan = "off"
@@ -104,14 +119,19 @@ class Beside(uvicorn.Server):
         yield
 
 
-async def serve(first: uvicorn.Server, beside: Beside, listener: socket.socket) -> None:
-    """Both, the second on `listener`, until the first has ended: whoever watches the metrics sees it drain."""
-    other = asyncio.create_task(beside.serve(sockets=[listener]))
+async def serve(
+    main_server: uvicorn.Server,
+    admin_server: AdminServer,
+    admin_listener: socket.socket,
+    listeners: list[socket.socket] | None = None,
+) -> None:
+    """Run both until the first has ended, so that the metrics show its drain. Without `listeners` it opens its own."""
+    administration = asyncio.create_task(admin_server.serve([admin_listener]))
     try:
-        await first.serve()
+        await main_server.serve(listeners)
     finally:
-        beside.should_exit = True
-        await other
+        admin_server.should_exit = True
+        await administration
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service import cores, descriptors
+from service import system
 
 PREFIX = "FACET_"
+_PIXELS_PER_THREAD = 16_000_000
 REMOTE = "v2:"  # in front of the URL of a server that runs the graphs
 _SWITCH = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True, "all": True}
 
@@ -37,16 +38,20 @@ class Settings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on")
+    uds: str = Field(default="", description="Unix socket to listen on instead of address and port; empty: none")
+    uds_mode: str = Field(
+        default="660", pattern=r"^[0-7]{3}$", description="permissions of that socket's file, in octal digits"
+    )
     bundles: Path = Field(default=Path("bundles"), description="directory that holds one directory per bundle")
     weights: Path = Field(default=Path("weights"), description="directory of the face finder's weights")
-    default_model: str = Field(default="celeba64", description="bundle that answers requests that name no model")
+    default_model: str = Field(default="celeba128", description="bundle that answers requests that name no model")
     runtime: str = Field(
         default="onnx",
         pattern=r"^(onnx|v2:https?://[^\s/?#]+(/[^\s?#]*)?)$",
         description="where graphs run: `onnx`, here; `v2:http://HOST:PORT`, on a server of the Open Inference Protocol",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="where sessions run; `cuda` refuses to start without, `auto` falls back to the CPU"
+        default="auto", description="where graphs run; `cuda` requires a GPU, `auto` falls back to the CPU"
     )
     max_batch: int = Field(
         default=0, ge=0, le=1024, description="images in the largest batch; 0: 16 on a CPU, 64 elsewhere"
@@ -59,8 +64,8 @@ class Settings(BaseSettings):
     workers: int = Field(
         default=0,
         ge=0,
-        description="batches that run at once, of all graphs together on a CPU, of each elsewhere; "
-        "0: one per core, on CUDA one",
+        description="batches that run at once, for all graphs together on a CPU, for each graph elsewhere; "
+        "0: one per core, one on CUDA",
     )
     gpu_memory_bytes: int = Field(
         default=0, ge=0, description="most memory that each graph may take on a CUDA device; 0: no limit"
@@ -69,7 +74,7 @@ class Settings(BaseSettings):
         default=False, description="whether batches on a CUDA device are captured once for each size and then replayed"
     )
     codec_threads: int = Field(
-        default_factory=lambda: max(2, cores.available()),
+        default_factory=lambda: max(2, system.available_cores()),
         ge=1,
         description="threads that decode and encode pictures; default: one per core, at least 2",
     )
@@ -79,54 +84,68 @@ class Settings(BaseSettings):
     client_timeout: float = Field(
         default=15.0,
         gt=0,
-        description="seconds that a client has for the head of a request, and in which it must go on reading an answer",
+        description="seconds within which a client must send the head of a request, and continue to read a response",
     )
     keep_alive: float = Field(
-        default=5.0, gt=0, description="seconds that an idle connection stays open; behind a proxy, more than its own"
+        default=5.0, gt=0, description="seconds that an idle connection stays open; more than in a proxy in front"
     )
     max_connections: int = Field(
         # More than one model's queues hold, so that whoever asks too much gets 429 rather than this, where there are
         # descriptors enough. Forms above 1 MB take some too.
-        default_factory=lambda: max(1, int(min(4000, descriptors.limit() * 0.75))),
+        default_factory=lambda: max(1, int(min(4000, system.descriptor_limit() * 0.75))),
         ge=1,
         description="connections to each port that are open at once; beyond that, 503; "
         "default: 4000, or three quarters of the process's descriptors if that is less",
     )
     watch_seconds: float = Field(
-        default=0.0, ge=0, description="how often to look for new and changed bundles and reload them; 0: never"
+        default=0.0, ge=0, description="seconds between checks for new and changed bundles, to load them; 0: never"
     )
     admin_token: SecretStr = Field(
-        default=SecretStr(""), description="bearer token for reloading models over HTTP; empty: that is switched off"
+        default=SecretStr(""), description="bearer token for reloading models over HTTP; empty: no token"
     )
     admin_port: int = Field(
         default=0,
         ge=0,
         le=65535,
-        description="port for metrics and reloading, which the main one then lacks; 0: all on one",
+        description="port for metrics and reloading, which the main port then lacks; 0: all on one port",
     )
-    admin_host: str = Field(default="127.0.0.1", description="address that this port listens on")
+    admin_host: str = Field(default="127.0.0.1", description="address that the administration port listens on")
     keys_file: str = Field(
-        default="", description="file of API keys, which `python -m service.keys` makes; empty: no key is asked for"
+        default="", description="file of API keys, written by `python -m service.keys`; empty: no key is required"
     )
     cors_origins: Origins = Field(
         default_factory=frozenset,
-        description="origins whose pages may call from a browser, with commas between them, or `*`; empty: none",
+        description="origins that browsers may call from, separated by commas, or `*`; empty: none",
     )
     latent_cache_bytes: int = Field(
         default=16_000_000,
         ge=0,
-        description="memory for latents of pictures that may come again; 0: none are kept",
+        description="bytes of the latent cache; 0: no cache",
     )
-    max_body_bytes: int = Field(default=20_000_000, ge=1024, description="largest request body; larger ones get 413")
+    photo_store_bytes: int = Field(
+        default=100_000_000,
+        ge=0,
+        description="bytes of photographs in memory that requests may name (`POST /v1/photos`); 0: none is kept",
+    )
+    photo_store_seconds: float = Field(
+        default=900.0, gt=0, description="seconds after its last use until a photograph is no longer kept"
+    )
+    max_body_bytes: int = Field(default=50_000_000, ge=1024, description="largest request body; larger ones get 413")
     max_bodies_bytes: int = Field(
-        default=200_000_000, ge=1024, description="request bodies that are held at once; beyond that, 429"
+        default=200_000_000, ge=1024, description="total bytes of request bodies in memory; beyond that, 429"
     )
-    max_image_pixels: int = Field(default=32_000_000, ge=1, description="largest uploaded picture; larger ones get 413")
+    max_image_pixels: int = Field(default=2**26, ge=1, description="largest uploaded picture; larger ones get 413")
+    max_decoded_pixels: int = Field(
+        default=0,
+        ge=0,
+        description="pixels of pictures above 4 million that are decoded at once, others wait; "
+        "0: 16 million for each codec thread, at least the largest picture",
+    )
     max_count: int = Field(default=64, ge=1, description="faces that one request may generate")
     sensitive_attributes: Switch = Field(
         default=False,
-        description="which attributes that a bundle marks as sensitive may be named and are told: `true` for all, or "
-        "names with commas between them",
+        description="sensitive attributes that requests may name and responses contain: `true` for all, or names "
+        "separated by commas",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="verbosity of the log")
     log_format: Literal["json", "text"] = Field(
@@ -139,7 +158,7 @@ class Settings(BaseSettings):
         description="URL that OpenTelemetry traces go to, by OTLP over HTTP; empty: as the `OTEL_` variables say",
     )
     watermark: bool = Field(
-        default=True, description="whether pictures that a model drew whole get an invisible mark, from 256 pixels on"
+        default=True, description="whether generated pictures get an invisible watermark, from 256 pixels on"
     )
     c2pa_certificate: str = Field(
         default="",
@@ -147,13 +166,19 @@ class Settings(BaseSettings):
     )
     c2pa_private_key: str = Field(default="", description="PEM file of that certificate's private key")
     c2pa_timestamp_url: str = Field(
-        default="", description="time-stamping authority (RFC 3161) that witnesses each signature; empty: none"
+        default="", description="URL of the time-stamping authority (RFC 3161) for each signature; empty: none"
     )
+
+    @property
+    def decoded_pixels(self) -> int:
+        """Pixels of large pictures that are decoded at once."""
+        usual = max(self.max_image_pixels, _PIXELS_PER_THREAD * self.codec_threads)
+        return self.max_decoded_pixels or usual
 
     @field_validator("max_connections")
     @classmethod
     def _has_descriptors(cls, value: int) -> int:
-        if value >= (limit := descriptors.limit()):
+        if value >= (limit := system.descriptor_limit()):
             raise ValueError(f"must be less than the {limit:g} descriptors that this process may have (ulimit -n)")
         return value
 
@@ -169,7 +194,7 @@ def table() -> str:
     """The settings as a Markdown table, in the order of the class."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        shown = "" if field.default_factory else str(field.default)
-        default = f"`{shown}`" if shown else ""
+        text = "" if field.default_factory else str(field.default)
+        default = f"`{text}`" if text else ""
         rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
     return "\n".join(rows)

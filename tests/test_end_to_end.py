@@ -16,9 +16,11 @@ from PIL import Image
 from prometheus_client import CollectorRegistry
 
 from export.__main__ import main as export
-from service import bundle as bundles
-from service import images
 from service.app import create_app
+from service.bundle import loader
+from service.bundle.loader import Bundle
+from service.bundle.manifest import BundleError
+from service.imaging import codecs
 from service.settings import Settings
 from tests import painter
 from tests.service.fakes import TestClient
@@ -31,7 +33,7 @@ PRESET = "tests/training/tiny.toml"
 
 
 @pytest.fixture(scope="session")
-def bundle(painted, tmp_path_factory) -> bundles.Bundle:
+def bundle(painted, tmp_path_factory) -> Bundle:
     """A bundle trained, calibrated, exported and evaluated by the commands."""
     work = tmp_path_factory.mktemp("work")
     data = ["--data", str(painted), "--cache", str(work / "cache")]
@@ -108,7 +110,7 @@ def bundle(painted, tmp_path_factory) -> bundles.Bundle:
     ]
     for command, words in commands:
         assert command(words) == 0, words
-    return bundles.load(directory)
+    return loader.load(directory)
 
 
 @pytest.fixture(scope="module")
@@ -136,31 +138,31 @@ def pixels_of(response):
 
 def inverted(present, name):
     """What the face should show after `name` is inverted: setting a hair colour clears the other."""
-    asked = {**present, name: not present[name]}
-    if asked[name] and name.endswith("_Hair"):
-        asked |= {other: False for other in painter.ATTRIBUTES if other.endswith("_Hair") and other != name}
-    return asked
+    params = {**present, name: not present[name]}
+    if params[name] and name.endswith("_Hair"):
+        params |= {other: False for other in painter.ATTRIBUTES if other.endswith("_Hair") and other != name}
+    return params
 
 
-def test_edits_over_http_show_what_was_asked_and_leave_the_rest(client):
+def test_edits_over_http_show_what_was_requested_and_leave_the_rest(client):
     changed, kept = [], []
     for present, picture in held_out(25):
         for name in painter.ATTRIBUTES:
-            asked = inverted(present, name)
-            form = {"attributes": json.dumps({name: 1 if asked[name] else -1}), "output": "face"}
+            params = inverted(present, name)
+            form = {"attributes": json.dumps({name: 1 if params[name] else -1}), "output": "face"}
             seen = painter.read(pixels_of(client.post("/v1/edit", files={"image": picture}, data=form)))
-            changed.append(seen[name] == asked[name])
-            kept += [seen[other] == asked[other] for other in painter.ATTRIBUTES if other != name]
+            changed.append(seen[name] == params[name])
+            kept += [seen[other] == params[other] for other in painter.ATTRIBUTES if other != name]
     assert np.mean(changed) >= EDIT_ACCURACY
     assert np.mean(kept) >= EDIT_ACCURACY
 
 
-def test_generated_faces_show_what_was_asked(client):
+def test_generated_faces_show_what_was_requested(client):
     agreed = []
     for seed in range(30):
         present = painter.random_attributes(np.random.default_rng(seed))
-        asked = {name: 1 if value else -1 for name, value in present.items()}
-        response = client.post("/v1/generate", json={"attributes": asked, "seed": seed})
+        params = {name: 1 if value else -1 for name, value in present.items()}
+        response = client.post("/v1/generate", json={"attributes": params, "seed": seed})
         seen = painter.read(pixels_of(response))
         agreed += [seen[name] == present[name] for name in present]
     assert np.mean(agreed) >= EDIT_ACCURACY
@@ -170,10 +172,10 @@ def test_encode_estimates_attributes_and_its_latent_can_be_edited(client):
     present, picture = next(held_out(1))
     face = client.post("/v1/encode", content=picture, headers={"Content-Type": "image/png"}).json()["faces"][0]
     assert {name: value > 0 for name, value in face["attributes"].items()} == present
-    asked = {"attributes": {"Eyeglasses": -1 if present["Eyeglasses"] else 1}}
-    from_latent = {"latent": face["latent"], "source_attributes": face["attributes"], **asked}
+    params = {"attributes": {"Eyeglasses": -1 if present["Eyeglasses"] else 1}}
+    from_latent = {"latent": face["latent"], "source_attributes": face["attributes"], **params}
     edited = pixels_of(client.post("/v1/edit", json=from_latent)).astype(int)
-    form = {"attributes": json.dumps(asked["attributes"]), "output": "face"}
+    form = {"attributes": json.dumps(params["attributes"]), "output": "face"}
     from_picture = pixels_of(client.post("/v1/edit", files={"image": picture}, data=form)).astype(int)
     assert np.abs(edited - from_picture).max() <= 1  # latents travel with six decimals
 
@@ -235,8 +237,8 @@ def test_one_changed_byte_is_refused_by_name(bundle, tmp_path):
     content = bytearray((copy / "decoder.onnx").read_bytes())
     content[len(content) // 2] ^= 1
     (copy / "decoder.onnx").write_bytes(content)
-    with pytest.raises(bundles.BundleError, match=r"decoder\.onnx: its sha256 differs"):
-        bundles.load(copy)
+    with pytest.raises(BundleError, match=r"decoder\.onnx: its sha256 differs"):
+        loader.load(copy)
 
 
 def test_the_graphs_take_any_batch_size(bundle):
@@ -250,10 +252,11 @@ def test_the_graphs_take_any_batch_size(bundle):
 
 def test_training_and_serving_see_the_same_pixels(painted, bundle, tmp_path):
     """A picture through the training cache and through the service's decoder is the same array."""
-    from training import config, dataset
+    from training import config
+    from training.data import dataset
 
     settings = config.parse(bundle.manifest.training.config)
     index = dataset.read_index(painted, settings.data.attributes, "validation")
     cached = dataset.load_pixels(index, settings.data, tmp_path)[0]
-    served, _ = images.framed_face(images.decode(index.path(0).read_bytes(), 10**6), bundle.manifest.frame)
+    served, _ = codecs.framed_face(codecs.decode(index.path(0).read_bytes(), 10**6), bundle.manifest.frame)
     assert np.array_equal(cached, served)

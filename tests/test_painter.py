@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from service import images
+from service.imaging import codecs
 from tests import painter
 
 
@@ -11,6 +11,6 @@ def test_readers_recover_every_painted_attribute():
     wrong = []
     for _ in range(300):
         present = painter.random_attributes(rng)
-        face = images.crop_resize(painter.paint(present, rng), painter.CROP, 32)
+        face = codecs.crop_resize(painter.paint(present, rng), painter.CROP, 32)
         wrong += [name for name, value in painter.read(face).items() if value != present[name]]
     assert wrong == []

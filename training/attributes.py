@@ -6,10 +6,14 @@ as well; it merely comes without a description.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from training.config import AttributeConfig
 
 
 @dataclass(frozen=True)
@@ -80,39 +84,82 @@ _TAKES_AWAY: dict[str, tuple[str, ...]] = {
     "Mustache": ("No_Beard",),
     "No_Beard": ("Mustache",),
 }
+# What removing one takes away. Few faces bare their teeth without a smile: an edit that has to leave a broad smile's
+# mouth open draws a grimace.
+_REMOVAL_TAKES_AWAY: dict[str, tuple[str, ...]] = {"Smiling": ("Mouth_Slightly_Open",)}
 _MAY_CHANGE: dict[str, tuple[str, ...]] = {
     "Heavy_Makeup": ("Wearing_Lipstick",),
     "Male": ("Wearing_Lipstick",),
 }
 
 
-def describe(name: str) -> AttributeInfo:
-    """What is known of `name`; an attribute of somebody's own gets its name in words."""
-    return CELEBA_ATTRIBUTES.get(name) or AttributeInfo(name.replace("_", " ").strip().lower())
+# Each attribute's group by name, None for those that exclude no other; None for all: CelebA's groups.
+Groups = Mapping[str, str | None] | None
+_PROTECTED = re.compile(
+    r"race|racial|ethni|skin|gender|sex|female|male$|woman|women|man$|men$|transgender|religio|muslim|christian|jewish|hindu"
+    r"|hijab|turban|kippa|disab|wheelchair|age$|aged|old$|young|elder|senior|pregnan|obes|fat$|overweight|black$|white$"
+    r"|asian|african|caucasian|hispanic|latin|indian|nation|migrant|gay|lesbian|queer",
+)
 
 
-def exclusive_groups(names: list[str]) -> dict[str, list[int]]:
+def describe(name: str, about: Mapping[str, AttributeConfig] | None = None) -> AttributeInfo:
+    """What is known of `name`: what a preset says `about` it, else what CelebA means by it.
+
+    An attribute of somebody's own gets its name in words.
+    """
+    known = CELEBA_ATTRIBUTES.get(name) or AttributeInfo(name.replace("_", " ").strip().lower())
+    own = (about or {}).get(name)
+    said = {} if own is None else own.model_dump(exclude={"aliases"}, exclude_none=True)
+    return replace(known, **said)
+
+
+def groups(names: list[str], about: Mapping[str, AttributeConfig] | None = None) -> Groups:
+    """The group of each attribute."""
+    return {name: describe(name, about).group for name in names}
+
+
+def seem_protected(names: list[str], about: Mapping[str, AttributeConfig]) -> list[str]:
+    """Attributes whose names touch on protected traits, and of which nobody said whether they do."""
+    said = {name for name, own in about.items() if own.sensitive is not None} | set(CELEBA_ATTRIBUTES)
+    return [
+        name
+        for name in names
+        if name not in said and any(_PROTECTED.match(word) for word in re.findall(r"[a-z]+", _in_words(name)))
+    ]
+
+
+def _in_words(name: str) -> str:
+    """WearsHijab and wears_hijab as "wears hijab"."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|[_.-]", " ", name).lower()
+
+
+def exclusive_groups(names: list[str], groups: Groups = None) -> dict[str, list[int]]:
     """Indices of the attributes in `names` that exclude each other, by group; groups of one are left out."""
-    groups: dict[str, list[int]] = {}
+    found: dict[str, list[int]] = {}
     for index, name in enumerate(names):
-        if group := describe(name).group:
-            groups.setdefault(group, []).append(index)
-    return {group: members for group, members in groups.items() if len(members) > 1}
+        if group := describe(name).group if groups is None else groups.get(name):
+            found.setdefault(group, []).append(index)
+    return {group: members for group, members in found.items() if len(members) > 1}
 
 
-def exclusion_matrix(names: list[str]) -> Tensor:
+def exclusion_matrix(names: list[str], groups: Groups = None) -> Tensor:
     """bool [K, K]; row k marks the attributes that setting attribute k clears (never k itself)."""
     matrix = torch.zeros(len(names), len(names), dtype=torch.bool)
-    for members in exclusive_groups(names).values():
+    for members in exclusive_groups(names, groups).values():
         for index in members:
             matrix[index, members] = True
             matrix[index, index] = False
     return matrix
 
 
-def taken_away_matrix(names: list[str]) -> Tensor:
+def taken_away_matrix(names: list[str], groups: Groups = None) -> Tensor:
     """bool [K, K]; row k marks what adding attribute k takes away by its meaning, hair colours among them."""
-    return exclusion_matrix(names) | _pairs(names, _TAKES_AWAY)
+    return exclusion_matrix(names, groups) | _pairs(names, _TAKES_AWAY)
+
+
+def removal_takes_away_matrix(names: list[str]) -> Tensor:
+    """bool [K, K]; row k marks what removing attribute k takes away along with it."""
+    return _pairs(names, _REMOVAL_TAKES_AWAY)
 
 
 def may_change_matrix(names: list[str]) -> Tensor:

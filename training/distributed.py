@@ -10,19 +10,37 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from training.config import ConfigError
+
 T = TypeVar("T")
 
 
-def start() -> torch.device:
-    """Join the process group where `torchrun` started us; returns the device of this process."""
-    local = int(os.environ.get("LOCAL_RANK", 0))
-    cuda = torch.cuda.is_available()
+def start(requested: str | None = None) -> torch.device:
+    """Join the process group where `torchrun` started us; returns the device of this process.
+
+    That is the `requested` one, such as "cpu" or "cuda:1", or the GPU of this process if there is one. Raises
+    ConfigError for a device that is not there.
+    """
+    device = _device(requested)
+    cuda = device.type == "cuda"
     if cuda:
-        torch.cuda.set_device(local)
+        torch.cuda.set_device(device)
     if "RANK" in os.environ and not dist.is_initialized():
         # Some of what is averaged lies on the CPU, where nccl cannot go.
         dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
-    return torch.device("cuda", local) if cuda else torch.device("cpu")
+    return device
+
+
+def _device(requested: str | None) -> torch.device:
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    try:
+        device = torch.device(requested or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if device.type == "cuda" and device.index is None:
+            device = torch.device("cuda", local)
+        torch.empty(1, device=device)
+    except (AssertionError, NotImplementedError, RuntimeError) as exc:
+        raise ConfigError(f"--device {requested}: {str(exc).splitlines()[0]}") from exc
+    return device
 
 
 def stop() -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from service import images, sheets
+from service.errors import ImageError
+from service.imaging import codecs, contact_sheets
 from training.config import ConfigError
-from training.dataset import MAX_PIXELS, DatasetError
+from training.data.dataset import MAX_PIXELS, DatasetError
 from training.evaluation.editing import EditingError, Editor, side_by_side
 
 COLUMNS = (
@@ -67,25 +68,25 @@ def draw(editor: Editor, pictures: list[Path], columns: list[tuple[str, float | 
     for path in pictures:
         try:
             rows.append(_row(editor, path.read_bytes(), columns, side))
-        except (EditingError, images.ImageError, OSError) as exc:
+        except (EditingError, ImageError, OSError) as exc:
             raise EditingError(f"{path}: {exc}") from exc
-    return sheets.labelled(np.stack(rows), ["untouched", *(name.replace("_", " ") for name, _ in columns)])
+    return contact_sheets.labelled(np.stack(rows), ["untouched", *(name.replace("_", " ") for name, _ in columns)])
 
 
 def _row(editor: Editor, data: bytes, columns: list[tuple[str, float | None]], side: int) -> np.ndarray:
     """uint8 [1 + C, side, side, 3]."""
-    photo = images.decode(data, MAX_PIXELS)
-    shown, face = editor.estimates(data)
+    photo = codecs.decode(data, MAX_PIXELS)
+    current, face = editor.estimates(data)
     box = surroundings(face, photo.size)
-    targets = [(name, -np.sign(shown[name]) or 1.0 if value is None else value) for name, value in columns]
+    targets = [(name, -np.sign(current[name]) or 1.0 if value is None else value) for name, value in columns]
     edited = side_by_side(lambda target: editor.edit(data, dict([target])), targets)
-    cells = [images.crop_resize(photo, box, side)]
+    cells = [codecs.crop_resize(photo, box, side)]
     for picture, (_, value) in zip(edited, targets, strict=True):
-        cells.append(_signed(images.crop_resize(Image.fromarray(picture), box, side), "+" if value > 0 else "-"))
+        cells.append(_signed(codecs.crop_resize(Image.fromarray(picture), box, side), "+" if value > 0 else "-"))
     return np.stack(cells)
 
 
-def surroundings(face: images.Box, size: tuple[int, int]) -> images.Box:
+def surroundings(face: codecs.Box, size: tuple[int, int]) -> codecs.Box:
     """A square round a face's box, within a picture of that width and height where it is large enough."""
     left, top, right, bottom = face
     side = min(_SURROUNDINGS * max(right - left, bottom - top), *size)
@@ -97,6 +98,6 @@ def surroundings(face: images.Box, size: tuple[int, int]) -> images.Box:
 def _signed(cell: np.ndarray, sign: str) -> np.ndarray:
     picture = Image.fromarray(cell)
     font = ImageFont.load_default(max(11, len(cell) // 12))
-    place = (3, len(cell) - 2)
-    ImageDraw.Draw(picture).text(place, sign, "white", font, anchor="lb", stroke_width=2, stroke_fill="black")
+    position = (3, len(cell) - 2)
+    ImageDraw.Draw(picture).text(position, sign, "white", font, anchor="lb", stroke_width=2, stroke_fill="black")
     return np.asarray(picture)

@@ -6,17 +6,26 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
-from service.bundle import Bundle
-from service.runtime import require_onnxruntime
-from training.model import ConditionalVAE
+from service.bundle.loader import Bundle
+from service.bundle.manifest import GRAPHS, LEARNED_PRIOR
+from service.bundle.sampler import LearnedPrior
+from service.inference.session import open_session
 from training.pixels import to_model, to_pixels
+from training.vae.model import ConditionalVAE
 
 _BATCH = 128
+_DELAY = 3  # seconds after which a bar shows progress
 
 
 class Graphs(Protocol):
-    """What is evaluated: `encode` and `decode` with the graphs' own signatures, on arrays of any length."""
+    """What is evaluated: `encode` and `decode` with the graphs' own signatures, on arrays of any length.
+
+    `learned` is the learned prior, None where faces are drawn from the Gaussian one.
+    """
+
+    learned: LearnedPrior | None
 
     def encode(self, pixels: np.ndarray, attributes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """uint8 [N, S, S, 3] and f32 [N, K] (NaN unknown) to mean f32 [N, Z] and attributes f32 [N, K]."""
@@ -29,13 +38,9 @@ class BundleGraphs:
     """The exported graphs of a bundle on ONNX Runtime: the thing that ships."""
 
     def __init__(self, bundle: Bundle) -> None:
-        onnxruntime = require_onnxruntime()
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        self._encoder, self._decoder = (
-            onnxruntime.InferenceSession(str(bundle.path(name)), options, providers=["CPUExecutionProvider"])
-            for name in ("encoder.onnx", "decoder.onnx")
-        )
+        self._encoder, self._decoder = (open_session(bundle.path(name)) for name in GRAPHS)
+        self._prior = open_session(bundle.path(LEARNED_PRIOR)) if LEARNED_PRIOR in bundle.manifest.files else None
+        self.learned = None if self._prior is None else self._latents
 
     def encode(self, pixels: np.ndarray, attributes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         parts = [
@@ -58,9 +63,14 @@ class BundleGraphs:
         ]
         return np.concatenate(parts)
 
+    def _latents(self, noise: np.ndarray, attributes: np.ndarray) -> np.ndarray:
+        return self._prior.run(["latent"], {"noise": noise, "attributes": attributes.astype(np.float32)})[0]
+
 
 class TorchGraphs:
     """The graphs' behaviour straight from a torch model, so that calibration needs no export."""
+
+    learned = None
 
     def __init__(self, model: ConditionalVAE) -> None:
         self.model = model.eval()
@@ -77,23 +87,23 @@ class TorchGraphs:
         if attributes is None:
             attributes = np.full((len(pixels), len(self.model.gain)), np.nan)
         parts = []
-        for rows in _batches(len(pixels)):
+        for rows in tqdm(_batches(len(pixels)), desc="encoding", unit="batch", leave=False, delay=_DELAY):
             known = torch.from_numpy(attributes[rows].astype(np.float32)).to(self.device)
             found = self.model.encode(to_model(pixels[rows], self.device), known)
             parts.append([t.float().cpu().numpy() for t in (found.mean, found.log_variance, found.attributes)])
-        mean, log_variance, shown = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return mean, log_variance, shown
+        mean, log_variance, current = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return mean, log_variance, current
 
     @torch.no_grad()
     def whole_mean(self, pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """The mean f32 [N, Z] with what the prior takes off it for the attributes f32 [N, K], which come second."""
-        mean, _, shown = self.posterior(pixels)
-        attributes = torch.from_numpy(shown)
+        mean, _, current = self.posterior(pixels)
+        attributes = torch.from_numpy(current)
         return torch.from_numpy(mean) + self.model.prior(attributes.to(self.device)).float().cpu(), attributes
 
     def encode(self, pixels: np.ndarray, attributes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        mean, _, shown = self.posterior(pixels, attributes)
-        return mean, shown
+        mean, _, current = self.posterior(pixels, attributes)
+        return mean, current
 
     @torch.no_grad()
     def decode(self, latent: np.ndarray, attributes: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ faces framed, and at which logit each attribute's two errors on held-out faces a
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from training import checkpoint, metrics
+from training import checkpoint, files, metrics
 from training.config import ConfigError, DataConfig
-from training.dataset import FaceIndex, augmented
+from training.data.dataset import FaceIndex, augmented
 from training.pixels import to_model
 from training.precision import autocast
+from training.trainer import DivergedError
 
 # Channels and residual blocks of each stage; each but the first halves the picture.
 Stages = tuple[tuple[int, int], ...]
@@ -27,6 +29,8 @@ _SMALL: Stages = ((32, 2), (64, 2), (128, 2), (192, 2))
 # For pictures of 96 pixels and more, whose stem halves them twice: hair and glasses take more layers than pixels.
 _LARGE: Stages = ((32, 1), (64, 2), (128, 2), (256, 2))
 _LARGE_FROM = 96
+_WARMUP = 0.2  # share of the steps in which the learning rate rises
+_REPORT_EVERY = 20  # steps
 _DULLED = 0.25  # share of the pictures that lose fine detail, so that no codec's traces become a cue
 _GREY = 0.1  # share of the pictures that lose their colour
 
@@ -83,7 +87,7 @@ class Judge(nn.Module):
         return self.head(self.features(image)).float()
 
     @torch.no_grad()
-    def look(self, pixels: np.ndarray, batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
+    def predict(self, pixels: np.ndarray, batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
         """Logits f32 [N, K] and features f32 [N, F] of uint8 [N, S, S, 3]."""
         weight = next(self.parameters())
         logits, features = [], []
@@ -117,11 +121,13 @@ def train_judge(
     judge = Judge(index.attributes, size, data).to(device, memory_format=torch.channels_last)
     present = (index.labels > 0).astype(np.float32)
     labels, weights = torch.from_numpy(present), torch.from_numpy(value_weights(present, balance))
+    if len(index) < 2:
+        raise ConfigError(f"a judge needs at least 2 pictures, there are {len(index)}")
+    batch_size = min(batch_size, len(index))
     steps = len(index) // batch_size * epochs
-    if steps == 0:
-        raise ConfigError(f"a judge needs at least {batch_size} pictures, there are {len(index)}")
     optimiser = torch.optim.AdamW(judge.parameters(), lr=learning_rate, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps, pct_start=0.2)
+    warmup = _WARMUP if steps * _WARMUP > 1 else 0.0  # a warm-up of one step is none, and a division by zero
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps, pct_start=warmup)
     margin = (pixels.shape[1] - size) // 2
     bar = tqdm(total=steps, unit="step", mininterval=1.0)
     judge.train()
@@ -146,8 +152,11 @@ def train_judge(
             optimiser.step()
             schedule.step()
             bar.update()
-            if bar.n % 20 == 0:
-                bar.set_postfix(loss=f"{loss.item():.3f}")
+            if bar.n % _REPORT_EVERY == 0 or bar.n == steps:
+                value = loss.item()
+                if not math.isfinite(value):
+                    raise DivergedError(f"step {bar.n}: training the judge diverged (loss {value})")
+                bar.set_postfix(loss=f"{value:.3f}")
     bar.close()
     return judge.eval()
 
@@ -187,18 +196,18 @@ def assess(judge: Judge, pixels: np.ndarray, labels: np.ndarray) -> dict[str, di
     `pixels` uint8 [N, S, S, 3], `labels` int8 [N, K] in {-1, +1}. Gives, by attribute, `auc`, the `threshold` as a
     logit, and `balanced_accuracy`, the mean of both values', there; one that shows one value only keeps 0 and has none.
     """
-    logits, _ = judge.look(pixels)
+    logits, _ = judge.predict(pixels)
     found: dict[str, dict[str, float]] = {}
     for column, name in enumerate(judge.attribute_names):
         present = labels[:, column] > 0
         if present.all() or not present.any():
             continue
         threshold = metrics.equal_error_threshold(logits[:, column], present)
-        seen = logits[:, column] > threshold
+        predicted = logits[:, column] > threshold
         judge.thresholds[column] = threshold
         found[name] = {
             "auc": metrics.auc(logits[:, column], present),
-            "balanced_accuracy": float((seen[present].mean() + (~seen[~present]).mean()) / 2),
+            "balanced_accuracy": float((predicted[present].mean() + (~predicted[~present]).mean()) / 2),
             "threshold": threshold,
         }
     return found
@@ -206,18 +215,16 @@ def assess(judge: Judge, pixels: np.ndarray, labels: np.ndarray) -> dict[str, di
 
 def save_judge(judge: Judge, path: Path, facts: dict) -> None:
     """Write the judge with `facts` (seed, epochs, data hash, accuracy) atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.save(
-        path,
-        {
-            "judge": judge.state_dict(),
-            "attributes": judge.attribute_names,
-            "image_size": judge.image_size,
-            "data": None if judge.data is None else judge.data.model_dump(mode="json"),
-            "thresholds": [float(value) for value in judge.thresholds],
-            "facts": facts,
-        },
-    )
+    state = {
+        "judge": judge.state_dict(),
+        "attributes": judge.attribute_names,
+        "image_size": judge.image_size,
+        "data": None if judge.data is None else judge.data.model_dump(mode="json"),
+        "thresholds": [float(value) for value in judge.thresholds],
+        "facts": facts,
+    }
+    with files.directory(path.parent):
+        checkpoint.save(path, state)
 
 
 def load_judge(path: Path) -> tuple[Judge, dict]:
@@ -225,8 +232,10 @@ def load_judge(path: Path) -> tuple[Judge, dict]:
     state = checkpoint.load(path)
     if "judge" not in state:
         raise checkpoint.CheckpointError(f"{path}: holds no judge")
-    data = state.get("data")
-    judge = Judge(state["attributes"], state["image_size"], None if data is None else DataConfig.model_validate(data))
-    judge.load_state_dict(state["judge"])
-    judge.thresholds = np.array(state.get("thresholds", judge.thresholds), dtype=np.float32)
-    return judge.eval().to(memory_format=torch.channels_last), state["facts"]
+    with checkpoint.damaged(path):
+        data = state.get("data")
+        data = None if data is None else DataConfig.model_validate(data)
+        judge, facts = Judge(state["attributes"], state["image_size"], data), dict(state["facts"])
+        judge.thresholds = np.array(state.get("thresholds", judge.thresholds), dtype=np.float32)
+    checkpoint.load_weights(judge, state, "judge", path)
+    return judge.eval().to(memory_format=torch.channels_last), facts

@@ -85,7 +85,7 @@ def non_saturating(fake: Tensor, weight: Tensor) -> Tensor:
 
 def psnr(mse: float | Tensor) -> float:
     """Peak signal-to-noise ratio in dB for a mean squared error on the scale -1..1 (peak-to-peak 2)."""
-    return 10.0 * math.log10(4.0 / float(mse))
+    return -10.0 * math.log10(float(mse) / 4.0)
 
 
 def ramp(step: int, steps: int) -> float:

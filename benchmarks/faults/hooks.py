@@ -1,11 +1,12 @@
-"""What schemathesis cannot read in the document, because it depends on the model: names, lengths, and real pictures.
+"""Hooks that give schemathesis what the OpenAPI document leaves to the model: names, lengths and pictures.
 
 Requests that are meant to be accepted are completed with it, so that all of them have to be; those meant to be refused
-stay as they are. Loaded by `benchmarks.faults.schema`, which tells the service's address.
+stay as they are. Loaded by `benchmarks.faults.schema`, which passes the service's address.
 """
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 from typing import Any
@@ -79,7 +80,9 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, **_:
 
 
 def _sensible(path: str, body: dict[str, Any], media_type: str | None) -> dict[str, Any]:
-    body = {name: value for name, value in body.items() if name not in ("model", "framed", "face")}
+    named = "photo" in body  # what is kept, no schema can say
+    body = {name: value for name, value in body.items() if name not in ("model", "framed", "face", "photo")}
+    body.pop("others", None)  # further faces, of which the picture has none
     if media_type == "multipart/form-data":
         body.setdefault("image", picture(0, "PNG"))
         for name in ("latent", "seed"):
@@ -90,11 +93,21 @@ def _sensible(path: str, body: dict[str, Any], media_type: str | None) -> dict[s
         body["source_attributes"] = dict.fromkeys(_NAMES, 0.5)
         body.pop("image", None)
         body.pop("seed", None)
+    elif "image" in body or (named and body.get("seed") is None):
+        body["image"] = base64.b64encode(picture(0, "PNG")).decode()
+        body.pop("seed", None)
     if body.get("latent") is not None or body.get("seed") is not None:
         body.pop("output", None)
+    if body.get("region") is not None:
+        body["region"] = [0.0, 0.25, 0.5, 1.0]
+    if path == "/v1/edit" and (body.get("output") == "face" or body.get("latent") is not None):
+        for name in ("region", "size"):  # of photographs
+            body.pop(name, None)
     for name in _STRUCTURED:
         if body.get(name) is not None:
             body[name] = _attributes(body[name], exclusive=name == "attributes")
+    if isinstance(body.get("variants"), list):
+        body["variants"] = [_attributes(each, exclusive=True) for each in body["variants"][:3]]
     if isinstance(body.get("latents"), list):
         body["latents"] = [_resized(latent) for latent in body["latents"][:3]]
     if "count" in body:
@@ -110,14 +123,14 @@ def _resized(latent: list[float]) -> list[float]:
     return np.resize(np.asarray(latent or [0.0], dtype=float), MODEL["latent_size"]).tolist()
 
 
-def _attributes(asked: dict[str, Any] | list[Any], exclusive: bool) -> dict[str, Any] | list[Any]:
-    """The same values for attributes that there are, of each group at most one present."""
-    values = list(asked.values()) if isinstance(asked, dict) else asked
+def _attributes(given: dict[str, Any] | list[Any], exclusive: bool) -> dict[str, Any] | list[Any]:
+    """The same values for attributes of the model, of each group at most one present."""
+    values = list(given.values()) if isinstance(given, dict) else given
     values = (values + [None] * len(_NAMES))[: len(_NAMES)]
     taken = set()
-    for place, name in enumerate(_NAMES):
-        if exclusive and _GROUPS[name] and values[place] is not None and values[place] > 0:
+    for index, name in enumerate(_NAMES):
+        if exclusive and _GROUPS[name] and values[index] is not None and values[index] > 0:
             if _GROUPS[name] in taken:
-                values[place] = -1
+                values[index] = -1
             taken.add(_GROUPS[name])
-    return dict(zip(_NAMES, values, strict=True)) if isinstance(asked, dict) else values
+    return dict(zip(_NAMES, values, strict=True)) if isinstance(given, dict) else values

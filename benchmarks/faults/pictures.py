@@ -1,40 +1,39 @@
 """python -m benchmarks.faults.pictures: thousands of pictures made to break decoders, against a running service.
 
 Each is encoded, edited, swept or verified, in turn. The answers must be 2xx and 4xx, and the service's memory within
-what docs/operations.md promises. The results go to benchmarks/results/pictures.{json,md}.
+what docs/security.md promises. The results go to benchmarks/results/pictures.{json,md}.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import itertools
-import json
 import sys
 import time
 import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import httpx
 import psutil
 
-from benchmarks.faults.mutations import mutated, sound
-from benchmarks.processes import ROOT
-from benchmarks.serving import running, servers
+from benchmarks import records
+from benchmarks.faults.attacks.samples import sound
+from benchmarks.faults.mutations import mutated
+from benchmarks.processes import facet
+from service.pipeline.pixel_budget import SMALL
 from service.settings import Settings
 
 _AT_ONCE = 4
 _WAYS = 4
-# What one thread takes for the largest picture that is accepted, transparent and turned: docs/operations.md.
-_BYTES_PER_PIXEL = 20
+# What a picture takes at most while it is decoded, and while it waits decoded for its edit: docs/settings.md.
+_BYTES_PER_PIXEL, _BYTES_PER_CACHED_PIXEL = 16, 5
 
 
 @dataclass
 class Attacked:
-    """What came back: statuses by attack, those that must not be, the slowest answer, and the service's memory."""
+    """Statuses by attack, wrong answers, the slowest answer, and the service's memory in bytes."""
 
     statuses: dict[str, Counter[int]] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
@@ -44,7 +43,8 @@ class Attacked:
 
     def allowed(self, settings: Settings) -> int:
         """Bytes that the peak may reach."""
-        return self.before + settings.codec_threads * settings.max_image_pixels * _BYTES_PER_PIXEL
+        decoded = _BYTES_PER_PIXEL * (settings.decoded_pixels + settings.codec_threads * SMALL)
+        return self.before + decoded + _BYTES_PER_CACHED_PIXEL * settings.max_image_pixels
 
     def add(self, attack: str, status: int, seconds: float) -> None:
         self.statuses.setdefault(attack, Counter())[status] += 1
@@ -63,8 +63,8 @@ def requests(client: httpx.AsyncClient, data: bytes, turn: int) -> httpx.Request
         case 2:
             return client.build_request("POST", "/v1/verify", **raw)
         case _:
-            asked = {"attribute": "Smiling", "steps": "2", "size": "64"}
-            return client.build_request("POST", "/v1/sweep", **form, data=asked)
+            sweep = {"attribute": "Smiling", "steps": "2", "size": "64"}
+            return client.build_request("POST", "/v1/sweep", **form, data=sweep)
 
 
 async def attack(url: str, files: Iterable[tuple[str, bytes]], process: psutil.Process) -> Attacked:
@@ -87,7 +87,7 @@ async def attack(url: str, files: Iterable[tuple[str, bytes]], process: psutil.P
             for number, (name, data) in supply:
                 started = time.perf_counter()
                 try:
-                    # By no number that is in step with the attacks' turns.
+                    # Not the number itself, which is in step with the order of the attacks.
                     status = (await client.send(requests(client, data, zlib.crc32(b"%d" % number)))).status_code
                 except httpx.HTTPError as exc:
                     status = 0
@@ -130,27 +130,23 @@ def report(found: Attacked, seed: int, settings: Settings) -> str:
 
 def main() -> int:
     """Attack a service of its own; status 1 where something was wrong."""
-    arguments = argparse.ArgumentParser(prog="python -m benchmarks.faults.pictures", description=__doc__)
-    arguments.add_argument("--bundle", type=Path, default=ROOT / "bundles" / "celeba64")
-    arguments.add_argument("--count", type=int, default=10_000)
-    arguments.add_argument("--seed", type=int, default=1)
-    arguments.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
-    asked = arguments.parse_args()
+    parser = records.parser("faults.pictures", __doc__)
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
     settings = Settings()
-    with running(servers()["facet"], asked.bundle.resolve()) as instance:
-        found = asyncio.run(attack(instance.url, mutated(asked.seed, asked.count), instance.process))
-    text = report(found, asked.seed, settings)
+    with facet(options.bundle.resolve()) as instance:
+        found = asyncio.run(attack(instance.url, mutated(options.seed, options.count), instance.process))
+    text = report(found, options.seed, settings)
     print(text, *found.wrong, sep="\n")
-    facts = {
-        "seed": asked.seed,
+    record = {
+        "seed": options.seed,
         "statuses": {name: dict(sorted(counted.items())) for name, counted in sorted(found.statuses.items())},
         "wrong": found.wrong,
         "slowest": found.slowest,
         "memory": {"before": found.before, "peak": found.peak, "allowed": found.allowed(settings)},
     }
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "pictures.json").write_text(json.dumps(facts, indent=1) + "\n")
-    (asked.out / "pictures.md").write_text(text)
+    records.write(options.out, "pictures", text, record)
     return 1 if found.wrong or found.peak > found.allowed(settings) else 0
 
 

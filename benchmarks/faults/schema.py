@@ -5,23 +5,21 @@ Every check of schemathesis is on. Without `--url` a service is started on the b
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
-from benchmarks.processes import ROOT
-from benchmarks.serving import running, servers
+from benchmarks import records
+from benchmarks.processes import ROOT, facet
 
 ADDRESS_VARIABLE = "FACET_SCHEMA_ADDRESS"  # the hooks are loaded by schemathesis, which passes nothing on
 
 
 def attack(url: str, examples: int, seed: int | None = None) -> subprocess.CompletedProcess[str]:
-    """Run schemathesis against the service at `url`, with so many examples an operation; status 0 if nothing failed.
+    """Run schemathesis against the service at `url`, with `examples` for each operation.
 
-    Its report is in `stdout`.
+    Its report is in `stdout`; its exit status is 0 if nothing failed.
     """
     environment = os.environ | {
         ADDRESS_VARIABLE: url,
@@ -32,10 +30,10 @@ def attack(url: str, examples: int, seed: int | None = None) -> subprocess.Compl
     command += ["--checks", "all", "--phases", "examples,coverage,fuzzing,stateful", "--continue-on-failure"]
     command += ["--max-examples", str(examples), "--no-color", "--warnings", "off"]
     command += [] if seed is None else ["--seed", str(seed)]
-    with tempfile.TemporaryDirectory() as place:  # for what it keeps of its runs
+    with tempfile.TemporaryDirectory() as directory:  # it keeps files of its runs
         return subprocess.run(
             command,
-            cwd=place,
+            cwd=directory,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -46,17 +44,16 @@ def attack(url: str, examples: int, seed: int | None = None) -> subprocess.Compl
 
 def main() -> int:
     """Print schemathesis's report; the exit status is its own."""
-    arguments = argparse.ArgumentParser(prog="python -m benchmarks.faults.schema", description=__doc__)
-    arguments.add_argument("--bundle", type=Path, default=ROOT / "bundles" / "celeba64")
-    arguments.add_argument("--examples", type=int, default=200, help="for each operation")
-    arguments.add_argument("--seed", type=int)
-    arguments.add_argument("--url", help="of a service that runs already")
-    asked = arguments.parse_args()
-    if asked.url:
-        done = attack(asked.url.rstrip("/"), asked.examples, asked.seed)
+    parser = records.parser("faults.schema", __doc__, out=False)
+    parser.add_argument("--examples", type=int, default=200, help="for each operation")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--url", help="of a service that runs already")
+    options = parser.parse_args()
+    if options.url:
+        done = attack(options.url.rstrip("/"), options.examples, options.seed)
     else:
-        with running(servers()["facet"], asked.bundle.resolve()) as instance:
-            done = attack(instance.url, asked.examples, asked.seed)
+        with facet(options.bundle.resolve()) as instance:
+            done = attack(instance.url, options.examples, options.seed)
     print(done.stdout)
     return done.returncode
 

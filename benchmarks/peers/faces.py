@@ -29,26 +29,26 @@ class Faces:
             for name in ("encoder", "decoder")
         )
 
-    def generate(self, asked: list[tuple[dict[str, float], int]]) -> list[bytes]:
+    def generate(self, items: list[tuple[dict[str, float], int]]) -> list[bytes]:
         """A face for each pair of attributes and seed."""
-        latent = [np.random.default_rng(seed).standard_normal(self._latent_size) for _, seed in asked]
-        return self._draw(np.stack(latent), self._vectors([attributes for attributes, _ in asked], -1.0))
+        latent = [np.random.default_rng(seed).standard_normal(self._latent_size) for _, seed in items]
+        return self._draw(np.stack(latent), self._vectors([attributes for attributes, _ in items], -1.0))
 
-    def edit(self, asked: list[tuple[bytes, dict[str, float]]]) -> list[bytes]:
+    def edit(self, items: list[tuple[bytes, dict[str, float]]]) -> list[bytes]:
         """The edited face for each pair of an aligned JPEG and attributes."""
-        pictures = np.stack([self._face(data) for data, _ in asked])
-        wanted = self._vectors([attributes for _, attributes in asked], np.nan)
-        unknown = np.full_like(wanted, np.nan)
-        latent, shown = self._encoder.run(["mean", "attribute_estimates"], {"image": pictures, "attributes": unknown})
-        return self._draw(latent, np.where(np.isnan(wanted), shown, wanted))
+        pictures = np.stack([self._face(data) for data, _ in items])
+        target = self._vectors([attributes for _, attributes in items], np.nan)
+        inputs = {"image": pictures, "attributes": np.full_like(target, np.nan)}
+        latent, estimates = self._encoder.run(["mean", "attribute_estimates"], inputs)
+        return self._draw(latent, np.where(np.isnan(target), estimates, target))
 
     def _face(self, data: bytes) -> np.ndarray:
         size = self._frame["image_size"]
         picture = Image.open(io.BytesIO(data)).convert("RGB")
         return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC, box=self._frame["crop_box"]))
 
-    def _vectors(self, asked: list[dict[str, float]], empty: float) -> np.ndarray:
-        return np.array([[each.get(name, empty) for name in self._names] for each in asked], dtype=np.float32)
+    def _vectors(self, attributes: list[dict[str, float]], empty: float) -> np.ndarray:
+        return np.array([[each.get(name, empty) for name in self._names] for each in attributes], dtype=np.float32)
 
     def _draw(self, latent: np.ndarray, attributes: np.ndarray) -> list[bytes]:
         inputs = {"latent": latent.astype(np.float32), "attributes": attributes.astype(np.float32)}

@@ -33,12 +33,12 @@ class FaceService:
         self.faces = Faces(Path(os.environ["PEER_BUNDLE"]), threads=1)
 
     @bentoml.api(route="/v1/generate", batchable=True, max_batch_size=BATCH, max_latency_ms=LATENCY_MILLISECONDS)
-    def generate(self, asked: list[Face]) -> list[str]:
-        return _text(self.faces.generate([(face.attributes, face.seed) for face in asked]))
+    def generate(self, items: list[Face]) -> list[str]:
+        return _text(self.faces.generate([(face.attributes, face.seed) for face in items]))
 
     @bentoml.api(route="/v1/edit", batchable=True, max_batch_size=BATCH, max_latency_ms=LATENCY_MILLISECONDS)
-    def edit(self, asked: list[Picture]) -> list[str]:
-        return _text(self.faces.edit([(base64.b64decode(each.image), each.attributes) for each in asked]))
+    def edit(self, items: list[Picture]) -> list[str]:
+        return _text(self.faces.edit([(base64.b64decode(each.image), each.attributes) for each in items]))
 
 
 def _text(found: list[bytes]) -> list[str]:

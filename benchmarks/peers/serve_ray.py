@@ -21,24 +21,24 @@ app = FastAPI()
 @serve.deployment(num_replicas=os.cpu_count(), max_ongoing_requests=128, ray_actor_options={"num_cpus": 1})
 @serve.ingress(app)
 class FaceService:
-    def __init__(self, bundle: str, place: str) -> None:
-        sys.path.insert(0, place)
+    def __init__(self, bundle: str, directory: str) -> None:
+        sys.path.insert(0, directory)
         from faces import Faces
 
         self.faces = Faces(Path(bundle), threads=1)
 
     @serve.batch(max_batch_size=BATCH, batch_wait_timeout_s=WINDOW_SECONDS)
-    async def generate_all(self, asked: list) -> list[bytes]:
-        return await asyncio.to_thread(self.faces.generate, asked)
+    async def generate_all(self, items: list) -> list[bytes]:
+        return await asyncio.to_thread(self.faces.generate, items)
 
     @serve.batch(max_batch_size=BATCH, batch_wait_timeout_s=WINDOW_SECONDS)
-    async def edit_all(self, asked: list) -> list[bytes]:
-        return await asyncio.to_thread(self.faces.edit, asked)
+    async def edit_all(self, items: list) -> list[bytes]:
+        return await asyncio.to_thread(self.faces.edit, items)
 
     @app.post("/v1/generate")
     async def generate(self, request: Request) -> Response:
-        asked = await request.json()
-        return Response(await self.generate_all((asked["attributes"], asked["seed"])), media_type="image/png")
+        item = await request.json()
+        return Response(await self.generate_all((item["attributes"], item["seed"])), media_type="image/png")
 
     @app.post("/v1/edit")
     async def edit(self, request: Request, attributes: str) -> Response:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
-
 import pytest
-from PIL import Image
 
-from benchmarks.capacity import BILLION, DAY, Cost, needs, photograph, report, stages_of
+from benchmarks.capacity import BILLION, DAY, Cost, needs, report, stages_of
 
 COST = Cost(
     alone=8.0,
@@ -39,16 +36,6 @@ def test_waiting_is_no_work():
 def test_stages_are_read_as_the_service_writes_them():
     assert stages_of("decode;dur=0.41, queue;dur=0.05, infer;dur=5.20") == {"decode": 0.41, "queue": 0.05, "infer": 5.2}
     assert stages_of("") == {}
-
-
-def test_a_photograph_is_as_large_as_asked_and_has_grain():
-    buffer = io.BytesIO()
-    Image.new("RGB", (64, 64), "red").save(buffer, "PNG")
-    data = photograph(buffer.getvalue(), 400, 300)
-    picture = Image.open(io.BytesIO(data))
-    assert (picture.format, picture.size) == ("JPEG", (400, 300))
-    assert picture.getpixel((175, 125))[0] > 200  # the face
-    assert len({picture.getpixel((x, 290)) for x in range(100)}) > 10
 
 
 def test_the_report_has_a_row_of_each_kind_in_each_table():

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from benchmarks import cuda
-from service import bundle as bundles
-from service.binding import BoundSession
-from service.runtime import OnnxRuntime
+from service.bundle import loader
+from service.bundle.loader import Bundle
+from service.bundle.manifest import GRAPHS
+from service.inference.io_binding import BoundSession
+from service.inference.onnx import OnnxRuntime
 from service.settings import Settings
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -19,19 +21,19 @@ BUNDLE = Path(__file__).parents[2] / "bundles" / "celeba64"
 
 
 @pytest.fixture(scope="module")
-def bundle() -> bundles.Bundle:
-    return bundles.load(BUNDLE)
+def bundle() -> Bundle:
+    return loader.load(BUNDLE)
 
 
 @pytest.fixture(scope="module")
-def reference(bundle: bundles.Bundle) -> dict[str, cuda.Run]:
+def reference(bundle: Bundle) -> dict[str, cuda.Run]:
     return dict(OnnxRuntime(bundle, Settings(device="cpu")).graphs)
 
 
 @pytest.fixture(scope="module")
-def tried(bundle: bundles.Bundle) -> cuda.Ways:
+def tried(bundle: Bundle) -> cuda.Ways:
     """As on a GPU, and one that answers every batch as it answered the first."""
-    sessions = {name: onnxruntime.InferenceSession(str(bundle.path(name))) for name in bundles.GRAPHS}
+    sessions = {name: onnxruntime.InferenceSession(str(bundle.path(name))) for name in GRAPHS}
     found = {
         way: {name: BoundSession(onnxruntime, session, [1, 2], captured=way == "captured") for name, session in pairs}
         for way, pairs in {way: sessions.items() for way in ("buffers", "captured")}.items()
@@ -84,7 +86,7 @@ def test_half_precision_is_held_to_its_own_bundles_tolerance(bundle):
         name: each.model_copy(update={"tolerance": dict.fromkeys(each.tolerance, 3.0)})
         for name, each in bundle.manifest.parity.items()
     }
-    half = bundles.Bundle(bundle.directory, bundle.manifest.model_copy(update={"parity": parity}))
+    half = Bundle(bundle.directory, bundle.manifest.model_copy(update={"parity": parity}))
     limits = cuda.tolerances({"plain": {}, "half, plain": {}}, bundle, half)
     assert limits["plain"]["mean"] == bundle.manifest.parity["encoder.onnx"].tolerance["mean"]
     assert set(limits["half, plain"].values()) == {3.0}

@@ -11,9 +11,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from service.app import create_app
-from service.metrics import Metrics
-from service.runtime import FakeRuntime
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
+from tests.fake_runtime import FakeRuntime
 from tests.service import fakes
 
 ROOT = Path(__file__).parents[2]

@@ -93,7 +93,7 @@ def test_grafana_finds_its_source_and_its_dashboard():
     assert inside("grafana", SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]).is_file()
 
 
-def test_the_gpu_is_asked_for_by_profile_only_and_takes_the_place_of_the_cpu():
+def test_the_gpu_is_requested_by_profile_only_and_takes_the_place_of_the_cpu():
     gpu = SERVICES["facet-cuda"]
     assert gpu["profiles"] == ["nvidia"]
     assert gpu["networks"]["default"]["aliases"] == ["facet"]

@@ -12,7 +12,7 @@ import yaml
 
 from tests.deploy import promql
 from tests.deploy.conftest import DEPLOY, Exposed, needs_promtool, promtool
-from tests.deploy.test_rules import OPERATIONS, check
+from tests.deploy.test_rules import RUNBOOK, check
 
 BOARD = json.loads((DEPLOY / "grafana" / "dashboards" / "facet.json").read_text(encoding="utf-8"))
 PANELS = [panel for panel in BOARD["panels"] if panel["type"] != "row"]
@@ -63,7 +63,7 @@ def test_panels_have_a_title_a_description_and_a_unit():
 
 
 def test_the_operators_manual_sends_nobody_to_a_panel_that_is_not_there():
-    runbooks = OPERATIONS.partition("\n## Alerts\n")[2].partition("\n## ")[0].replace("\n", " ")
+    runbooks = RUNBOOK.partition("\n## Alerts\n")[2].partition("\n## ")[0].replace("\n", " ")
     named = set(re.findall(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)", runbooks))
     assert named
     titles = [panel["title"] for panel in PANELS] + [each["label"] for each in BOARD["templating"]["list"]]

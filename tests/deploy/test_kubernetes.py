@@ -10,7 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from service import administration
+from service.api import health
 from service.settings import PREFIX, Settings
 from tests.deploy import kustomize
 from tests.deploy.conftest import DEPLOY, Exposed, needs_promtool, promtool
@@ -79,12 +79,12 @@ def test_ports_are_those_that_the_service_listens_on(manifests, container):
 
 
 def test_probes_ask_what_is_there(container):
-    routes = {route.path for route in administration.probes.routes}
-    asked = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness", "liveness")}
-    paths = {name: probe["path"] for name, probe in asked.items()}
+    routes = {route.path for route in health.router.routes}
+    requested = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness", "liveness")}
+    paths = {name: probe["path"] for name, probe in requested.items()}
     assert paths == {"startup": "/readyz", "readiness": "/readyz", "liveness": "/healthz"}
     assert set(paths.values()) <= routes
-    assert {probe["port"] for probe in asked.values()} == {"admin"}
+    assert {probe["port"] for probe in requested.values()} == {"admin"}
 
 
 def test_the_drain_has_the_time_that_it_needs(pod, container):
@@ -132,12 +132,12 @@ def test_a_rollout_and_an_eviction_leave_replicas_at_work(manifests):
 
 
 def test_only_the_gpus_overlay_asks_for_gpus():
-    asked = {}
+    requested = {}
     for name in OVERLAYS:
         (deployment,) = [each for each in kustomize.build(KUBERNETES / name) if each["kind"] == "Deployment"]
         container = deployment["spec"]["template"]["spec"]["containers"][0]
-        asked[name] = (container["resources"]["limits"].get("nvidia.com/gpu"), container["image"].endswith("-cuda"))
-    assert asked == {"base": (None, False), "overlays/cpu": (None, False), "overlays/gpu": (1, True)}
+        requested[name] = (container["resources"]["limits"].get("nvidia.com/gpu"), container["image"].endswith("-cuda"))
+    assert requested == {"base": (None, False), "overlays/cpu": (None, False), "overlays/gpu": (1, True)}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS[1:])
@@ -151,9 +151,9 @@ def test_the_autoscaler_alone_counts_replicas_by_metrics_that_the_adapter_makes(
         "kind": "Deployment",
         "name": target["metadata"]["name"],
     }
-    asked = {metric["pods"]["metric"]["name"] for metric in scaler["metrics"] if metric["type"] == "Pods"}
-    assert "facet_queue_fill" in asked
-    assert asked <= {rule["name"]["as"] for rule in ADAPTER}
+    requested = {metric["pods"]["metric"]["name"] for metric in scaler["metrics"] if metric["type"] == "Pods"}
+    assert "facet_queue_fill" in requested
+    assert requested <= {rule["name"]["as"] for rule in ADAPTER}
 
 
 def test_prometheus_gets_the_job_that_the_rules_ask_for(exposed: Exposed):

@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from benchmarks import replicas
-from benchmarks.serving import requests_of
+from benchmarks.workloads import facet_workloads
 from service.settings import Settings
 from tests.deploy.conftest import ROOT
 
@@ -33,12 +33,13 @@ def test_nginx_leaves_limits_to_the_service():
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[replicas.Disruption, replicas.Disruption]:
     pytest.importorskip("onnxruntime")
-    bundles = tmp_path_factory.mktemp("bundles")
-    shutil.copytree(ROOT / "bundles" / "celeba64", bundles / "celeba64")
-    return replicas.disrupt(bundles, requests_of(bundles / "celeba64"))
+    bundle = tmp_path_factory.mktemp("bundles") / "celeba64"
+    shutil.copytree(ROOT / "bundles" / "celeba64", bundle)
+    return replicas.disrupt(bundle, facet_workloads(bundle)["mixed"])
 
 
 @needs_nginx
+@pytest.mark.slow
 def test_a_rolling_restart_loses_nothing(scenes):
     restarted, _ = scenes
     assert set(restarted.statuses) == {200}
@@ -46,6 +47,7 @@ def test_a_rolling_restart_loses_nothing(scenes):
 
 
 @needs_nginx
+@pytest.mark.slow
 def test_a_replica_that_is_killed_loses_nothing_for_another_does_its_work(scenes):
     _, killed = scenes
     assert killed.exits == [-signal.SIGKILL]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from export import writer
-from service import bundle as bundles
-from service.bundle import Bundle
+from service.bundle import loader
+from service.bundle.loader import Bundle
 from training import evaluation
 
 SHIPPED = Path(__file__).parents[2] / "bundles" / "celeba64"
@@ -18,7 +18,7 @@ SHIPPED = Path(__file__).parents[2] / "bundles" / "celeba64"
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
     shutil.copytree(SHIPPED, tmp_path / "celeba64")
-    return bundles.load(tmp_path / "celeba64")
+    return loader.load(tmp_path / "celeba64")
 
 
 def report(bundle: Bundle, experimental: dict) -> dict:

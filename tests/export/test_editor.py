@@ -13,16 +13,18 @@ from pydantic import ValidationError
 
 from export import half, parity, writer
 from export.__main__ import main
-from service import bundle as bundles
-from service import golden
-from service.bundle import Bundle
-from service.runtime import OnnxRuntime
+from service.bundle import loader
+from service.bundle.loader import Bundle
+from service.bundle.manifest import BundleError
+from service.inference import golden
+from service.inference.onnx import OnnxRuntime
 from service.settings import Settings
-from training import checkpoint, config, evaluation, prior
+from training import checkpoint, config, evaluation
 from training.config import Config, EditorConfig
 from training.editor.model import Editor
 from training.evaluation.masks import EditorMasks
-from training.model import ConditionalVAE
+from training.vae import prior
+from training.vae.model import ConditionalVAE
 
 NAMES = ["Smiling", "Eyeglasses", "Black_Hair", "Blond_Hair"]
 DATA = {"attributes": NAMES, "image_size": 32}
@@ -75,7 +77,7 @@ def bundle(checkpoints: Path) -> Bundle:
     out = checkpoints / "bundles" / "small"
     words = ["--checkpoint", str(checkpoints / "vae.pt"), "--editor", str(checkpoints / "editor.pt")]
     assert main(["bundle", *words, "--out", str(out), "--version", "1", "--weights-licence", "CC0-1.0"]) == 0
-    return bundles.load(out)
+    return loader.load(out)
 
 
 def test_the_manifest_describes_all_three_graphs(bundle: Bundle):
@@ -96,7 +98,7 @@ def test_the_service_takes_it_and_edits_its_samples_as_export_did(bundle: Bundle
     edits = golden.draw_edits(bundle, lambda image, change: runtime.editor({"image": image, "change": change}))
     assert np.abs(edits.astype(int) - golden.draw_edits(bundle, still)).mean() > 1
     golden.check_editor(bundle, lambda image, change: runtime.editor({"image": image, "change": change}))
-    with pytest.raises(bundles.BundleError, match=r"editor_samples\.png: the graphs edit other faces"):
+    with pytest.raises(BundleError, match=r"editor_samples\.png: the graphs edit other faces"):
         golden.check_editor(bundle, still)
 
 
@@ -107,9 +109,9 @@ def still(image: np.ndarray, change: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def test_no_change_is_a_mask_of_zeros(bundle: Bundle):
-    image = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
-    inputs = {"image": image, "change": torch.zeros(2, len(NAMES))}
-    assert not parity.run_onnx(bundle.path("editor.onnx"), inputs)["mask"].any()
+    image = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8).numpy()
+    inputs = {"image": image, "change": np.zeros((2, len(NAMES)), np.float32)}
+    assert not parity.OnnxGraph(bundle.path("editor.onnx")).run(inputs)["mask"].any()
 
 
 def test_what_the_editor_leaves_alone_is_told_as_the_service_asks_it(bundle: Bundle):
@@ -120,7 +122,7 @@ def test_what_the_editor_leaves_alone_is_told_as_the_service_asks_it(bundle: Bun
     inside = unmasked[:, top:bottom, left:right]
     assert not inside.all()
     assert unmasked.sum() - inside.sum() == 2 * (218 * 178 - inside[0].size)
-    assert EditorMasks.of(bundles.load(Path(__file__).parents[2] / "bundles" / "celeba64")) is None
+    assert EditorMasks.of(loader.load(Path(__file__).parents[2] / "bundles" / "celeba64")) is None
 
 
 def test_triton_gets_the_editor_too(bundle: Bundle, tmp_path: Path):
@@ -160,10 +162,10 @@ def test_an_editor_for_other_faces_is_refused(checkpoints: Path, tmp_path: Path,
 
 
 def test_a_bundle_of_schema_1_is_written_again_as_schema_2(tmp_path: Path):
-    source = bundles.load(Path(__file__).parents[2] / "bundles" / "celeba64")
+    source = loader.load(Path(__file__).parents[2] / "bundles" / "celeba64")
     manifest = writer.copied(source, tmp_path)
     writer.seal(tmp_path, manifest, with_samples=False)
-    again = bundles.load(tmp_path)
+    again = loader.load(tmp_path)
     assert (source.manifest.schema_version, again.manifest.schema_version) == (1, 2)
     for name in ("latent_mean", "latent_weights", "latent_cholesky", "attribute_covariance", "attribute_levels"):
         np.testing.assert_array_equal(getattr(again.prior, name), getattr(source.prior, name))

@@ -5,8 +5,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from export import graphs, parity
-from tests.training.test_model import CONFIG, NAMES
-from training.model import ConditionalVAE, latent_size
+from tests.training.vae.test_model import CONFIG, NAMES
+from training.vae.model import ConditionalVAE, latent_size
 
 
 @pytest.fixture(scope="module")

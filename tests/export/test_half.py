@@ -12,10 +12,11 @@ from onnx import TensorProto
 
 from export import half
 from export.__main__ import main
-from service import bundle as bundles
-from service import golden
-from service.bundle import Bundle
-from service.runtime import OnnxRuntime
+from service.bundle import loader
+from service.bundle.loader import Bundle
+from service.bundle.manifest import GRAPHS, graph_interfaces, learned_prior_interface
+from service.inference import golden
+from service.inference.onnx import OnnxRuntime
 from service.settings import Settings
 
 SOURCE = Path(__file__).parents[2] / "bundles" / "celeba64"
@@ -27,7 +28,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(half, "FACES", 32)
         assert main(["half", "--bundle", str(SOURCE), "--out", str(out)]) == 0
-    return bundles.load(out)
+    return loader.load(out)
 
 
 def kinds(path: Path) -> dict[str, int]:
@@ -36,7 +37,7 @@ def kinds(path: Path) -> dict[str, int]:
     return {value.name: value.type.tensor_type.elem_type for value in values}
 
 
-@pytest.mark.parametrize("name", bundles.GRAPHS)
+@pytest.mark.parametrize("name", GRAPHS)
 def test_convolutions_compute_in_half_precision_and_normalisation_does_not(written: Bundle, name: str):
     found = kinds(written.path(name))
     nodes = onnx.load(written.path(name)).graph.node
@@ -53,9 +54,9 @@ def test_the_service_takes_it_and_it_draws_the_same_samples(written: Bundle):
 
 
 def test_parity_is_recorded_and_what_was_said_of_other_graphs_is_not(written: Bundle):
-    source = bundles.load(SOURCE)
+    source = loader.load(SOURCE)
     assert written.identity == f"{source.identity}-fp16"
-    for name in bundles.GRAPHS:
+    for name in GRAPHS:
         parity = written.manifest.parity[name]
         assert parity.tolerance == {output: half.TOLERANCE[output] for output in parity.max_error}
         assert all(0 < error <= parity.tolerance[output] for output, error in parity.max_error.items())
@@ -78,7 +79,7 @@ def test_it_neither_replaces_its_source_nor_takes_another_name(tmp_path: Path, c
     for out in (copy, tmp_path / "other"):
         assert main(["half", "--bundle", str(copy), "--out", str(out)]) == 2
         assert f"error: {out}: must be called 'celeba64' and be another directory" in capsys.readouterr().err
-    assert bundles.load(copy).identity == bundles.load(SOURCE).identity
+    assert loader.load(copy).identity == loader.load(SOURCE).identity
 
 
 def test_a_graph_without_convolutions_is_refused():
@@ -90,6 +91,6 @@ def test_a_graph_without_convolutions_is_refused():
 
 
 def test_the_tolerance_covers_every_output():
-    outputs = bundles.graph_interfaces(8, 3, 5, 16).values()
+    outputs = [*graph_interfaces(8, 3, 5, 16).values(), learned_prior_interface(3, 5)]
     assert {tensor.name for _, tensors in outputs for tensor in tensors} == set(half.TOLERANCE)
     assert np.all(np.array(list(half.TOLERANCE.values())) > 0)

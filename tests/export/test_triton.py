@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 
 from export.__main__ import main
-from service import bundle as bundles
+from service.bundle import loader
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 TYPES = {"TYPE_UINT8": "tensor(uint8)", "TYPE_FP32": "tensor(float)"}
@@ -39,7 +39,7 @@ def test_the_configuration_describes_the_graph_beside_it(tmp_path: Path, bundle:
         described = [(t.name, TYPES[schema.DataType.Name(t.data_type)], list(t.dims)) for t in listed]
         assert described == [(node.name, node.type, node.shape[1:]) for node in nodes]
         assert all(isinstance(node.shape[0], str) for node in nodes)  # the batch axis is dynamic
-    assert config.parameters["facet_sha256"].string_value == bundles.sha256_file(graph)
+    assert config.parameters["facet_sha256"].string_value == loader.sha256_file(graph)
 
 
 def test_batches_form_as_in_our_own_service(tmp_path: Path):

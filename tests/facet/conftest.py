@@ -14,8 +14,8 @@ import skimage.data
 from PIL import Image
 
 from facet import Client, Retries
+from service.faces.weights import RETINAFACE
 from service.settings import PREFIX
-from service.weights import RETINAFACE
 from tests import painter
 
 ROOT = Path(__file__).parents[2]
@@ -62,14 +62,14 @@ def photo(tmp_path: Path) -> Path:
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that clients meant to wait; nobody waits."""
-    asked: list[float] = []
+    requested: list[float] = []
 
     async def note(seconds: float) -> None:
-        asked.append(seconds)
+        requested.append(seconds)
 
-    monkeypatch.setattr("facet.client.time.sleep", asked.append)
+    monkeypatch.setattr("facet.client.time.sleep", requested.append)
     monkeypatch.setattr("facet.client.anyio.sleep", note)
-    return asked
+    return requested
 
 
 def remote(answer: Callable[[httpx.Request], httpx.Response], **options) -> Client:

@@ -15,9 +15,9 @@ def read(line: str) -> argparse.Namespace:
 
 
 def test_pictures_and_attributes_may_stand_anywhere():
-    asked = read("edit a.jpg Smiling=1 -o out.jpg b.jpg --strength 1.5 Male=-1")
-    assert asked.given == ["a.jpg", "Smiling=1", "b.jpg", "Male=-1"]
-    assert arguments.attributes(asked.given) == (["a.jpg", "b.jpg"], {"Smiling": 1.0, "Male": -1.0})
+    requested = read("edit a.jpg Smiling=1 -o out.jpg b.jpg --strength 1.5 Male=-1")
+    assert requested.given == ["a.jpg", "Smiling=1", "b.jpg", "Male=-1"]
+    assert arguments.attributes(requested.given) == (["a.jpg", "b.jpg"], {"Smiling": 1.0, "Male": -1.0})
 
 
 def test_a_file_with_an_equals_sign_is_a_file(tmp_path, monkeypatch):
@@ -58,5 +58,5 @@ def test_bad_usage_names_argument_value_and_rule(line, said, capsys):
 
 
 def test_negative_numbers_are_values():
-    asked = read("sweep a.jpg Young -o b.png --start -1 --target -0.5")
-    assert (asked.start, asked.target) == (-1.0, -0.5)
+    requested = read("sweep a.jpg Young -o b.png --start -1 --target -0.5")
+    assert (requested.start, requested.target) == (-1.0, -0.5)

@@ -34,7 +34,7 @@ def test_a_broken_picture_does_not_stop_the_others(tmp_path):
     assert sorted(path.name for path in (tmp_path / "below").iterdir()) == ["0.png", "2.png", "4.png"]
 
 
-def test_what_is_there_is_skipped_if_asked(tmp_path):
+def test_what_is_there_is_skipped_if_requested(tmp_path):
     (first, second) = jobs(tmp_path, 2)
     first.targets[0].parent.mkdir()
     first.targets[0].write_bytes(b"old")
@@ -57,15 +57,15 @@ def test_several_are_under_way_at_once(tmp_path):
 
 @pytest.mark.parametrize("error", [refusal("attributes.Smilng"), ConnectError("refused"), refusal("model", 404)])
 def test_what_would_fail_for_all_stops_at_once(tmp_path, error):
-    asked = []
+    requested = []
 
     def draw(job: Job) -> Pictures:
-        asked.append(job)
+        requested.append(job)
         raise error
 
     with pytest.raises(type(error)):
         batch.run(jobs(tmp_path, 50), draw, 1, False)
-    assert len(asked) == 1
+    assert len(requested) == 1
 
 
 @pytest.mark.parametrize("error", [refusal("image"), refusal("face"), ServiceError(500, "x"), RequestError(413, "x")])

@@ -1,16 +1,17 @@
-"""A transport that is awaited, used by a client that waits."""
+"""Coroutines, run for a caller that waits."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
-import httpx
 import pytest
 
-from facet.bridge import Bridge
+from facet import calls
+from facet.bridge import Bridge, Waiting
 
 
-class Inner(httpx.AsyncBaseTransport):
+class Inner:
     def __init__(self, fail: bool = False) -> None:
         self.fail, self.closed = fail, 0
 
@@ -22,25 +23,27 @@ class Inner(httpx.AsyncBaseTransport):
     async def __aexit__(self, *_):
         self.closed += 1
 
-    async def handle_async_request(self, request):
-        if request.url.path == "/broken":
-            raise httpx.ReadError("broken")
-        return httpx.Response(200, content=await request.aread(), headers={"X-Path": request.url.path})
+    async def send(self, call):
+        await asyncio.sleep(0)
+        if call.path == "/v1/models/broken":
+            raise OSError("broken")
+        return call.path, call.image
 
 
 def own_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name == "facet"]
 
 
-def test_requests_pass_through_with_their_body_headers_and_errors():
+def test_calls_pass_through_with_their_picture_results_and_errors():
     before = len(own_threads())
     inner = Inner()
-    with httpx.Client(transport=Bridge(inner), base_url="http://x") as http:
-        answer = http.post("/path", files={"image": b"data"})
-        assert b"data" in answer.content
-        assert answer.headers["x-path"] == "/path"
-        with pytest.raises(httpx.ReadError, match="broken"):
-            http.get("/broken")
+    waiting = Waiting(inner)
+    path, image = waiting.send(calls.encode(b"data"))
+    assert image == b"data"
+    assert path == "/v1/encode"
+    with pytest.raises(OSError, match="broken"):
+        waiting.send(calls.model("broken"))
+    waiting.close()
     assert inner.closed == 1
     assert len(own_threads()) == before
 
@@ -59,4 +62,4 @@ def test_closing_twice_is_closing_once_and_nothing_comes_after():
     bridge.close()
     assert inner.closed == 1
     with pytest.raises(RuntimeError, match="closed"):
-        bridge.handle_request(httpx.Request("GET", "http://x"))
+        bridge.run(inner.send(calls.models()))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from facet import AsyncClient, Client, Face, calls
-from service import schemas
+from service.pipeline import parameters
 
 FACE = Face((0, 0, 1, 1), None, [0.5, -1.0], [0.0, 0.0], {"Smiling": -1.0})
 HTTP = httpx.Client(base_url="http://facet.test")
@@ -50,7 +50,7 @@ def test_a_picture_is_sent_as_a_form_with_json_text_for_what_has_structure():
 @pytest.mark.parametrize(
     "call", [calls.edit(b"picture", {"Bald": 1}, experimental=True), calls.sweep(b"picture", "Bald", experimental=True)]
 )
-def test_experiments_are_asked_for(call: calls.Call):
+def test_experiments_are_requested(call: calls.Call):
     assert form(call)[1]["experimental"] == b"true"
 
 
@@ -99,23 +99,24 @@ def test_what_json_cannot_hold_is_refused_by_name():
         (calls.encode(b""), "application/json"),
     ],
 )
-def test_json_is_asked_for_only_where_more_than_one_picture_comes_back(call, accept):
+def test_json_is_requested_only_where_more_than_one_picture_comes_back(call, accept):
     assert call.request(HTTP).headers["accept"] == accept
 
 
 @pytest.mark.parametrize(
     ("call", "schema"),
     [
-        (calls.encode, schemas.EncodeRequest),
-        (calls.generate, schemas.GenerateRequest),
-        (calls.edit, schemas.EditRequest),
-        (calls.sweep, schemas.SweepRequest),
-        (calls.verify, schemas.VerifyRequest),
+        (calls.encode, parameters.EncodeParameters),
+        (calls.generate, parameters.GenerateParameters),
+        (calls.edit, parameters.EditParameters),
+        (calls.sweep, parameters.SweepParameters),
+        (calls.verify, parameters.VerifyParameters),
     ],
 )
 def test_every_parameter_of_the_service_can_be_given(call, schema):
-    parameters = set(inspect.signature(call).parameters)
-    assert parameters - {"image", "grid"} == set(schema.model_fields)
+    given = set(inspect.signature(call).parameters)
+    # The client sends pictures themselves; handles are for pages.
+    assert given - {"image", "grid"} == set(schema.model_fields) - {"photo"}
 
 
 def test_the_name_of_a_model_is_quoted():

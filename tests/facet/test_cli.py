@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from facet import Client, RequestError, cli
+from facet.files import READ
 from tests.facet.conftest import ROOT, remote
 
 
@@ -36,7 +37,7 @@ def test_a_picture_is_edited_in_the_format_of_the_suffix(facet, face, tmp_path):
     assert facet("edit framed.png Smiling=-1 -o out.jpg --quality 80") == (0, "out.jpg\n", "")
     assert size_and_format("out.jpg") == (face.size, "JPEG")
     assert facet("edit framed.png Smiling=-1 --output face -o deep/er/out.webp")[0] == 0
-    assert size_and_format("deep/er/out.webp") == ((64, 64), "WEBP")
+    assert size_and_format("deep/er/out.webp") == ((128, 128), "WEBP")
     assert facet("edit framed.png Smiling=-1 --output face --face all -o all.png")[0] == 0
 
 
@@ -48,12 +49,23 @@ def test_a_folder_is_edited_past_a_broken_file(facet, tmp_path):
     (tmp_path / "in/notes.txt").touch()
     status, told, said = facet("edit in Smiling=-1 -o out")
     assert (status, told) == (1, "")
-    assert said == "failed: in/broken.png: the image's header is truncated or corrupt\n3 written, 1 failed\n"
+    assert said.splitlines() == [
+        f"skipped: in/notes.txt: its suffix is none of {', '.join(READ)}",
+        "failed: in/broken.png: the image's header is truncated or corrupt",
+        "3 written, 1 skipped, 1 failed",
+    ]
     written = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("out/**/*.*"))
     assert written == ["out/a.png", "out/c.png", "out/sub/b.png"]
     (tmp_path / "in/broken.png").unlink()
     (tmp_path / "out/a.png").unlink()
-    assert facet("edit in Smiling=-1 -o out --skip-existing") == (0, "", "1 written, 2 skipped\n")
+    (tmp_path / "in/notes.txt").unlink()
+    status, told, said = facet("edit in Smiling=-1 -o out --skip-existing")
+    assert (status, told) == (0, "")
+    assert said.splitlines() == [
+        "skipped: in/c.png: out/c.png exists",
+        "skipped: in/sub/b.png: out/sub/b.png exists",
+        "1 written, 2 skipped",
+    ]
 
 
 def test_faces_are_found_in_photographs(facet, photo):
@@ -76,7 +88,7 @@ def test_an_attribute_is_swept(facet, tmp_path):
 
 def test_faces_are_generated_into_one_picture_or_a_folder(facet, tmp_path):
     assert facet("generate Smiling=1 --count 4 --seed 7 -o faces.png") == (0, "faces.png (seed 7)\n", "")
-    assert size_and_format("faces.png")[0] == (128, 128)
+    assert size_and_format("faces.png")[0] == (256, 256)
     assert facet("generate --count 2 --seed 7 -o faces/")[0] == 0
     assert sorted(p.name for p in tmp_path.glob("faces/*")) == ["7-00.png", "7-01.png"]
 
@@ -84,11 +96,11 @@ def test_faces_are_generated_into_one_picture_or_a_folder(facet, tmp_path):
 def test_estimates_are_told_as_a_table_or_as_json(facet):
     status, told, _ = facet("encode framed.png")
     assert status == 0
-    assert told.startswith("framed.png: 178 x 218 pixels, 1 face, celeba64@")
+    assert told.startswith("framed.png: 178 x 218 pixels, 1 face, celeba128@")
     assert "Smiling" in told
     told = json.loads(facet("encode framed.png --json")[1])
     assert told["picture"] == "framed.png"
-    manifest = json.loads((ROOT / "bundles" / "celeba64" / "manifest.json").read_text())
+    manifest = json.loads((ROOT / "bundles" / "celeba128" / "manifest.json").read_text())
     assert len(told["faces"][0]["latent"]) == manifest["latent_size"]
 
 
@@ -113,7 +125,7 @@ def test_models_are_listed(facet):
     [
         ("edit framed.png Smilng=1 -o x.png", "Smilng: is not an attribute of this model; did you mean Smiling?"),
         ("edit framed.png Smiling=5 -o x.png", "Smiling=5: must lie between -2 and 2"),
-        ("edit framed.png Smiling=1 -o x.png --strength 3", "--strength 3: Input should be less than or equal to 2"),
+        ("edit framed.png Smiling=1 -o x.png --strength 3", "--strength 3: must be at most 2"),
         ("edit framed.png Smiling=1 -o x.png --model big", "--model big: no such model; loaded: celeba128, celeba64"),
         ("edit framed.png -o x.png", "no attribute is given; NAME=VALUE says what to change"),
         ("edit Smiling=1 -o x.png", "no picture is given"),

@@ -22,6 +22,7 @@ def test_a_face_is_encoded(local, face):
     assert len(shown.latent) == len(shown.log_variance) == model.latent_size
     assert list(shown.attributes) == [attribute.name for attribute in model.attributes if attribute.enabled]
     assert shown.landmarks is None
+    assert shown.score is None
     assert len(shown.box) == 4
 
 
@@ -37,7 +38,10 @@ def test_faces_are_generated_one_by_one_or_as_a_grid(local):
     side = drawn[0].image().width
     assert grid.image().size == (2 * side, 2 * side)
     assert (grid.seed, grid.model) == (7, drawn.model)
-    assert (pixels(grid.one.data)[:side, :side] == pixels(drawn[0].data)).all()
+    # The grid is large enough for a watermark, which moves pixels by up to two levels.
+    first = pixels(grid.one.data)[:side, :side].astype(int)
+    assert np.abs(first - pixels(drawn[0].data)).mean() < 2
+    assert np.abs(first - pixels(drawn[1].data)).mean() > 10
 
 
 def test_latents_are_decoded(local, face):
@@ -58,12 +62,15 @@ def test_an_edit_of_strength_0_changes_nothing(local, framed):
     assert (pixels(local.edit(framed, {"Smiling": -1}, strength=0).one.data) == pixels(framed.read_bytes())).all()
 
 
+@pytest.mark.slow
 def test_an_encoded_face_is_edited_without_its_picture(local, face):
     assert local.edit(local.encode(face).faces[0], {"Smiling": -1}).one.attributes["Smiling"] == -1
     # The same as by the picture, where the face tells everything.
     with Client.local(ROOT / "bundles", weights=ROOT / "weights", sensitive_attributes=True) as telling:
-        by_picture = telling.edit(face, {"Smiling": -1}, output="face").one
-        by_latent = telling.edit(telling.encode(face).faces[0], {"Smiling": -1}).one
+        # By a model without an editor: one that has an editor decodes latents only.
+        given = {"model": "celeba64"}
+        by_picture = telling.edit(face, {"Smiling": -1}, output="face", **given).one
+        by_latent = telling.edit(telling.encode(face, **given).faces[0], {"Smiling": -1}, **given).one
     assert by_latent.attributes == pytest.approx(by_picture.attributes, abs=1e-5)
     assert np.abs(pixels(by_latent.data).astype(int) - pixels(by_picture.data)).max() <= 2
 
@@ -75,7 +82,7 @@ def test_what_was_drawn_can_be_worked_on(local):
 
 def test_a_picture_is_asked_where_it_comes_from(local, photo):
     drawn, edited = local.verify(local.generate(seed=5).one), local.verify(local.edit(photo, {"Smiling": -1}).one)
-    assert (drawn.synthetic, drawn.facet, drawn.xmp["version"]) == (True, True, local.model("celeba64").version)
+    assert (drawn.synthetic, drawn.facet, drawn.xmp["version"]) == (True, True, local.model("celeba128").version)
     assert drawn.xmp["digital_source_type"].endswith("/trainedAlgorithmicMedia")
     assert edited.xmp["digital_source_type"].endswith("/compositeWithTrainedAlgorithmicMedia")
     plain = local.verify(photo)
@@ -112,9 +119,10 @@ def test_errors_name_what_is_wrong(local, framed):
 
 def test_a_model_is_told_by_name(local):
     assert local.model("celeba64") in local.models()
-    assert local.model("celeba64").default
+    assert local.model("celeba128").default
 
 
+@pytest.mark.slow
 def test_both_clients_give_the_same(local, face):
     async def ask() -> list:
         async with AsyncClient.local(ROOT / "bundles", weights=ROOT / "weights") as client:

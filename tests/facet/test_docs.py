@@ -35,12 +35,14 @@ def folder(photo, local, monkeypatch):
 
 
 @pytest.mark.parametrize("block", [*blocks(CLIENT), *blocks(README)])
+@pytest.mark.slow
 def test_programs_run_as_printed(folder, block, capsys):
     exec(compile(SERVER.sub("Client.local(", block), "client.md", "exec"), {"__name__": "example"})
     if "Smilng" in block:
         assert "did you mean Smiling?" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_commands_run_as_printed(folder, local, monkeypatch):
     monkeypatch.setattr(Client, "local", lambda *_, **__: local)
     monkeypatch.setattr(Client, "close", lambda _: None)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from facet import outputs
 from facet.arguments import UsageError
+from facet.files import READ
 from facet.outputs import plan
 
 STILL = ("png", "jpeg", "webp")
@@ -26,6 +28,21 @@ def targets(*arguments, **options) -> list[str]:
 def test_one_picture_goes_into_one_file_whose_suffix_tells_the_format(folder):
     (job,) = plan(["in/a.jpg"], "out.webp", STILL, None, None)
     assert (str(job.targets[0]), job.kind) == ("out.webp", "webp")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "jpe", "jfif", "JFIF"])
+def test_every_suffix_of_jpeg_is_one(folder, suffix):
+    (job,) = plan(["in/a.jpg"], f"out.{suffix}", STILL, None, None)
+    assert job.kind == "jpeg"
+    (folder / f"in/e.{suffix}").touch()
+    assert f"out/e.{suffix}" in targets(["in"], "out", STILL, None, None)
+
+
+def test_pictures_that_are_read_and_not_written_become_others(folder):
+    for name in ("e.heic", "f.AVIF", "g.tif", "h.tiff", "i.bmp", "j.psd"):
+        (folder / "in/sub" / name).touch()
+    found = targets(["in/sub"], "out", STILL, None, None)
+    assert found == ["out/c.png", "out/e.jpg", "out/f.jpg", "out/g.png", "out/h.png", "out/i.png"]
 
 
 def test_a_folder_is_mirrored_and_each_picture_keeps_its_format(folder):
@@ -76,3 +93,28 @@ def test_an_empty_folder_is_named(folder):
     (folder / "empty").mkdir()
     with pytest.raises(UsageError, match="empty: holds no pictures"):
         plan(["empty"], "out", STILL, None, None)
+
+
+def test_what_is_left_out_of_a_folder_is_named_with_the_reason(tmp_path):
+    for name in ("a.png", "notes.txt", ".hidden.png", ".cache/b.png", "sub/c.JPG", "sub/d.pdf", "out/e.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "linked").symlink_to(tmp_path / "sub")
+    suffix = f"its suffix is none of {', '.join(READ)}"
+    named = {
+        str(path.relative_to(tmp_path)): reason for path, reason in outputs.left_out([str(tmp_path)], tmp_path / "out")
+    }
+    assert named == {
+        "notes.txt": suffix,
+        ".hidden.png": "is hidden",
+        ".cache": "is hidden",
+        "sub/d.pdf": suffix,
+        "linked": "is a link to a folder",
+        "out": "is the output folder",
+    }
+    chosen = {str(place) for _, place in outputs.pictures([str(tmp_path)], tmp_path / "out")}
+    assert chosen == {"a.png", "sub/c.JPG"}
+
+
+def test_a_picture_that_is_named_itself_is_not_left_out(tmp_path):
+    assert outputs.left_out([str(tmp_path / "a.tif"), "Smiling=1"]) == []

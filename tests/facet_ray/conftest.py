@@ -32,8 +32,10 @@ def settings() -> Settings:
 
 
 @pytest.fixture(scope="session")
-def editor(settings: Settings) -> Editor:
-    return Editor(settings, SMILE)
+def editor(settings: Settings) -> Iterator[Editor]:
+    editor = Editor(settings, SMILE)
+    yield editor
+    editor.close()
 
 
 def painted(count: int) -> list[bytes]:

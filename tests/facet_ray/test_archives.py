@@ -11,7 +11,7 @@ from facet.arguments import UsageError
 from facet_ray import archives
 from facet_ray.archives import Done, Folder, Tables
 from facet_ray.editor import Editor
-from service import provenance
+from service.provenance import marking
 from tests.facet_ray.conftest import BROKEN, folder, painted
 
 
@@ -123,7 +123,7 @@ def test_tables_keep_their_other_columns(tmp_path: Path, editor: Editor, table: 
     ]  # fmt: skip
     edited = rows(tmp_path / "out" / "below")
     assert [(row["id"], row["age"]) for row in edited] == [(f"row{n}", n) for n in (0, 1, 3, 4, 6)]
-    assert all(provenance.examine(row["image"], 10**6).facet for row in edited)
+    assert all(marking.examine(row["image"], 10**6).facet for row in edited)
     errors = rows(tmp_path / "out" / "_errors")
     assert [(row["id"], sorted(row)) for row in errors] == [(n, ["age", "error", "id"]) for n in ("row2", "row5")]
     assert archive.errors()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from facet_ray import archives, batch
-from service import provenance
+from service.provenance import marking
 from service.settings import Settings
 from tests.facet_ray.conftest import ROOT, SMILE, folder, painted
 
@@ -58,7 +58,7 @@ def test_a_job_that_was_killed_goes_on_and_gives_each_picture_one_output_or_one_
     assert sorted(each["source"] for each in told) == sorted(broken)
     assert all("truncated or corrupt" in each["error"] for each in told)
     sample = next(iter(after)).read_bytes()
-    assert provenance.examine(sample, 10**6).facet
+    assert marking.examine(sample, 10**6).facet
     third = subprocess.run(words, timeout=PATIENCE, check=False, **options)
     assert third.returncode == 1
     assert f"{COUNT} done before: 0 written, 0 failed" in third.stderr
@@ -129,7 +129,7 @@ def test_the_results_of_another_job_are_not_mixed_in(tmp_path: Path, capsys):
     source = folder(tmp_path / "in", 1, broken=set())
     archives.claim(tmp_path / "out", {"input": "elsewhere"})
     assert batch.main(command(source, tmp_path / "out")) == 2
-    assert "holds the results of another job" in capsys.readouterr().err
+    assert "contains the results of another job" in capsys.readouterr().err
 
 
 def test_without_ray_the_extra_is_named(tmp_path: Path, capsys, monkeypatch):

@@ -12,13 +12,13 @@ from PIL import Image
 from prometheus_client import CollectorRegistry
 
 from facet_ray.editor import Edit, EditError, Editor
-from service import provenance
 from service.app import create_app
-from service.problems import Problem
-from service.provenance import SourceType
-from service.runtime import FakeRuntime
+from service.errors import Problem
+from service.provenance import marking
+from service.provenance.marking import SourceType
 from service.settings import Settings
 from tests.facet_ray.conftest import BROKEN, SMILE, painted
+from tests.fake_runtime import FakeRuntime
 from tests.service import fakes
 from tests.service.fakes import TestClient
 
@@ -62,15 +62,15 @@ def test_results_keep_their_format_and_say_where_they_come_from(editor: Editor, 
     for kind, expected in ((None, "JPEG"), ("webp", "WEBP"), ("png", "PNG")):
         (result,) = editor.edit([data], [kind])
         assert Image.open(io.BytesIO(result)).format == expected
-        found = provenance.examine(result, settings.max_image_pixels)
+        found = marking.examine(result, settings.max_image_pixels)
         assert found.mark.digital_source_type == SourceType.EDITED
-        assert found.mark.system == "Facet celeba64"
+        assert found.mark.system == "Facet celeba128"
 
 
 def test_a_face_that_is_not_there_is_said(settings: Settings):
     (data,) = painted(1)
     (result,) = Editor(settings, dataclasses.replace(SMILE, face=1)).edit([data], [None])
-    assert str(result) == "face 1: must be below 1, the number of faces found"
+    assert str(result) == "face: must be below 1, the number of faces found, or 'all'"
     (result,) = Editor(settings, dataclasses.replace(SMILE, face="all")).edit([data], [None])
     assert isinstance(result, bytes)
 
@@ -101,8 +101,8 @@ def edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 def test_an_editor_gives_the_services_own_pictures(edited: Settings):
     pictures = [*painted(5), fakes.encoded(Image.open(io.BytesIO(painted(1)[0])).convert("L"), "PNG")]
-    asked = Edit({"Eyeglasses": 1.0, "Black_Hair": 1.0}, framed=True)
-    results = Editor(edited, asked).edit(pictures, ["png"] * 6)
+    requested = Edit({"Eyeglasses": 1.0, "Black_Hair": 1.0}, framed=True)
+    results = Editor(edited, requested).edit(pictures, ["png"] * 6)
     with fakes.serving(edited) as client:
         for data, result in zip(pictures, results, strict=True):
             params = {"attributes": '{"Eyeglasses": 1, "Black_Hair": 1}', "framed": "true"}
@@ -112,7 +112,7 @@ def test_an_editor_gives_the_services_own_pictures(edited: Settings):
     assert pixels(results[-1]).ndim == 2
 
 
-def test_an_experimental_edit_is_an_error_of_its_pictures_unless_it_is_asked_for(edited: Settings):
+def test_an_experimental_edit_is_an_error_of_its_pictures_unless_it_is_requested(edited: Settings):
     (data,) = painted(1)
     smile = Edit({"Smiling": 1.0}, framed=True)
     (result,) = Editor(edited, smile).edit([data], ["png"])

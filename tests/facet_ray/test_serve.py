@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from benchmarks.processes import free_port
-from service import provenance
+from service.provenance import marking
 from tests.facet_ray.conftest import ROOT, painted
 
 serve = pytest.importorskip("ray.serve", reason="Ray Serve is not installed (extra ray)")
@@ -33,14 +33,14 @@ def client(cluster: Any) -> Iterator[httpx.Client]:
     serve.shutdown()
 
 
-def test_ray_runs_the_replicas_that_were_asked_for(client: httpx.Client):
+def test_ray_runs_the_replicas_that_were_requested(client: httpx.Client):
     (deployment,) = serve.status().applications["facet"].deployments.values()
     assert dict(deployment.replica_states) == {"RUNNING": 2}
 
 
 def test_every_replica_draws_the_same_faces(client: httpx.Client):
-    asked = {"attributes": {"Smiling": 1}, "seed": 5}
-    answers = [client.post("/v1/generate", json=asked) for _ in range(6)]
+    requested = {"attributes": {"Smiling": 1}, "seed": 5}
+    answers = [client.post("/v1/generate", json=requested) for _ in range(6)]
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.content for answer in answers}) == 1
 
@@ -49,9 +49,9 @@ def test_a_photograph_is_edited_and_marked(client: httpx.Client):
     (data,) = painted(1)
     answer = client.post("/v1/edit", params={"attributes": '{"Smiling": 1}'}, content=data)
     assert answer.status_code == 200, answer.text
-    assert answer.headers["x-facet-model"].startswith("celeba64@")
+    assert answer.headers["x-facet-model"].startswith("celeba128@")
     assert "infer;dur=" in answer.headers["server-timing"]
-    assert provenance.examine(answer.content, 10**6).facet
+    assert marking.examine(answer.content, 10**6).facet
 
 
 def test_errors_deadlines_and_the_other_protocol_pass_through(client: httpx.Client):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from benchmarks.processes import ROOT, Instance, free_port
@@ -15,23 +14,17 @@ BUNDLES = ROOT / "bundles"
 NAME = "celeba64"
 
 
-class Service(Instance):
-    @property
-    def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=60)
-
-
 def serving(
     port: int | None = None, bundles: Path = BUNDLES, before: Callable[[], None] | None = None, **set_: str
-) -> Service:
+) -> Instance:
     """`python -m service` with variables `set_`, to be used in a `with`; `before` runs in its process first."""
     pytest.importorskip("onnxruntime")
-    chosen = {"FACET_BUNDLES": str(bundles), "FACET_DEVICE": "cpu", "FACET_MAX_BATCH": "8"}
-    return Service(fakes.environment(**chosen | set_), port=port or free_port(), before=before)
+    chosen = {"FACET_BUNDLES": str(bundles), "FACET_DEFAULT_MODEL": NAME, "FACET_DEVICE": "cpu", "FACET_MAX_BATCH": "8"}
+    return Instance(fakes.environment(**chosen | set_), port=port or free_port(), before=before)
 
 
 @pytest.fixture(scope="package")
-def service() -> Iterator[Service]:
+def service() -> Iterator[Instance]:
     """One that tests share, so none may stop it."""
     with serving() as service:
         yield service

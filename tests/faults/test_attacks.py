@@ -8,20 +8,22 @@ import httpx
 import pytest
 
 from benchmarks.faults import mutations, pictures, schema
+from benchmarks.faults.attacks import samples
+from benchmarks.processes import Instance
 from service.settings import Settings
-from tests.faults.conftest import Service
 
+pytestmark = pytest.mark.slow
 COUNT = 270
 
 
-def test_the_document_and_the_service_agree_in_every_check_of_schemathesis(service: Service):
+def test_the_document_and_the_service_agree_in_every_check_of_schemathesis(service: Instance):
     done = schema.attack(service.url, examples=1, seed=1)
     assert done.returncode == 0, done.stdout
     paths = httpx.get(f"{service.url}/openapi.json").json()["paths"]
     assert f"{sum(map(len, paths.values()))} selected" in done.stdout
 
 
-def test_no_picture_brings_anything_but_2xx_and_4xx(service: Service):
+def test_no_picture_brings_anything_but_2xx_and_4xx(service: Instance):
     found = asyncio.run(pictures.attack(service.url, mutations.mutated(7, COUNT), service.process))
     assert found.wrong == []
     statuses = {status for counted in found.statuses.values() for status in counted}
@@ -39,8 +41,8 @@ def test_every_attack_is_among_the_first():
     assert {name for name, _ in mutations.mutated(0, len(mutations.ATTACKS))} == set(mutations.ATTACKS)
 
 
-@pytest.mark.parametrize("name", sorted(mutations.sound()))
-def test_the_files_that_attacks_begin_with_are_sound(service: Service, name: str):
+@pytest.mark.parametrize("name", sorted(samples.sound()))
+def test_the_files_that_attacks_begin_with_are_sound(service: Instance, name: str):
     with service.client as client:
-        answer = client.post("/v1/edit", files={"image": mutations.sound()[name]}, data={"attributes": "{}"})
+        answer = client.post("/v1/edit", files={"image": samples.sound()[name]}, data={"attributes": "{}"})
     assert answer.status_code == 200, answer.text

@@ -13,11 +13,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.processes import free_port
-from tests.faults.conftest import BUNDLES, NAME, Service, serving
+from benchmarks.processes import Instance, free_port
+from tests.faults.conftest import BUNDLES, NAME, serving
 from tests.service import fakes
 from tests.service.fakes import PATIENCE
 
+pytestmark = pytest.mark.slow
 LARGE = fakes.encoded(fakes.Image.effect_noise((1300, 1300), 80), "PNG")  # forms above 1 MB go through a file
 until = partial(fakes.until, seconds=6 * PATIENCE)  # a machine that is busy takes its time
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
@@ -26,7 +27,7 @@ FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 class Load:
     """Clients that ask one request after the other, and what each got; an error ends its client."""
 
-    def __init__(self, service: Service, clients: int = 4) -> None:
+    def __init__(self, service: Instance, clients: int = 4) -> None:
         self.service, self.statuses, self.errors, self.stop = service, [], [], threading.Event()
         self.threads = [threading.Thread(target=self._ask, args=(n,)) for n in range(clients)]
         for thread in self.threads:
@@ -73,13 +74,13 @@ def small_files() -> None:
 
 def test_a_full_disk_refuses_large_forms_and_nothing_else():
     assert len(LARGE) > 1_000_000
-    asked = {"data": {"attributes": '{"Smiling": 1}', "framed": "true"}}
+    requested = {"data": {"attributes": '{"Smiling": 1}', "framed": "true"}}
     with serving(before=small_files) as service, service.client as client:
-        refused = client.post("/v1/edit", files={"image": LARGE}, **asked)
+        refused = client.post("/v1/edit", files={"image": LARGE}, **requested)
         assert "room" in fakes.problem(refused, 503)["detail"]
         assert refused.headers["retry-after"]
-        assert client.post("/v1/edit", files={"image": fakes.grey(90)}, **asked).status_code == 200
-        whole = client.post("/v1/edit", params=asked["data"], content=LARGE, headers={"Content-Type": "image/png"})
+        assert client.post("/v1/edit", files={"image": fakes.grey(90)}, **requested).status_code == 200
+        whole = client.post("/v1/edit", params=requested["data"], content=LARGE, headers={"Content-Type": "image/png"})
         assert whole.status_code == 200
         assert client.get("/readyz").status_code == 200
         # What the failed ones began is gone.
@@ -156,7 +157,7 @@ def few_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
 
 
-def idle_clients(service: Service, stack: ExitStack, count: int) -> list[socket.socket]:
+def idle_clients(service: Instance, stack: ExitStack, count: int) -> list[socket.socket]:
     """Connections with the beginning of a request."""
     clients = [socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE) for _ in range(count)]
     for client in map(stack.enter_context, clients):

@@ -20,11 +20,17 @@ from fastapi import FastAPI
 from PIL import Image
 from prometheus_client import CollectorRegistry
 
-from service import bundle, golden
 from service.app import create_app
-from service.bundle import (
+from service.bundle import loader
+from service.bundle.gaussian_prior import PRIOR_FILE as PRIOR_FILE
+from service.bundle.gaussian_prior import GaussianPrior
+from service.bundle.loader import Bundle
+from service.bundle.manifest import (
+    EDITOR,
+    EDITOR_SAMPLES,
+    LEARNED_PRIOR,
+    MANIFEST,
     Attribute,
-    Bundle,
     FaceFrame,
     FileEntry,
     Manifest,
@@ -32,14 +38,16 @@ from service.bundle import (
     Parity,
     SamplingPrior,
     Training,
+    graph_interfaces,
+    learned_prior_interface,
 )
-from service.calls import Call
-from service.gaussian_prior import FILE as PRIOR_FILE
-from service.gaussian_prior import GaussianPrior
-from service.metrics import Metrics
-from service.models import Model
-from service.runtime import Arrays, FakeRuntime
+from service.inference import golden
+from service.inference.model import Model
+from service.inference.onnx import Arrays
+from service.request import RequestContext
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
+from tests.fake_runtime import FakeRuntime
 
 with warnings.catch_warnings():  # Starlette would rather have httpx2; httpx is what the project installs
     warnings.simplefilter("ignore")
@@ -59,24 +67,28 @@ _FILES = {
 }
 
 
-def write_bundle(directory: Path, schema: int = 1, editor: bool = False) -> Manifest:
+def write_bundle(directory: Path, schema: int = 1, editor: bool = False, prior: bool = False) -> Manifest:
     """A valid bundle named as its directory; the graphs are bytes that no runtime can load.
 
-    With an `editor`, which takes schema 2, its frame is the middle of the aligned picture, wider than the others'.
+    With an `editor`, which takes schema 2, its frame is the middle of the aligned picture, wider than the others'. A
+    learned `prior` takes schema 2 as well.
     """
     directory.mkdir(parents=True)
-    interfaces = bundle.graph_interfaces(IMAGE_SIZE, LATENT_SIZE, len(ATTRIBUTES), EDITOR_SIZE if editor else None)
-    prior, files = _prior(), dict(_FILES)
+    interfaces = graph_interfaces(IMAGE_SIZE, LATENT_SIZE, len(ATTRIBUTES), EDITOR_SIZE if editor else None)
+    gaussian, files = _prior(), dict(_FILES)
     if schema == 2:
-        GaussianPrior.of(prior).write(directory / PRIOR_FILE)
+        GaussianPrior.of(gaussian).write(directory / PRIOR_FILE)
         files[PRIOR_FILE] = (directory / PRIOR_FILE).read_bytes()
     if editor:
-        files |= {bundle.EDITOR: b"not really an editor", bundle.EDITOR_SAMPLES: b""}
+        files |= {EDITOR: b"not really an editor", EDITOR_SAMPLES: b""}
+    if prior:
+        files[LEARNED_PRIOR] = b"not really a prior"
+        interfaces[LEARNED_PRIOR] = learned_prior_interface(LATENT_SIZE, len(ATTRIBUTES))
     entries = {}
     for name, data in files.items():
         (directory / name).write_bytes(data)
         inputs, outputs = interfaces.get(name, ([], []))
-        digest = bundle.sha256_file(directory / name)
+        digest = loader.sha256_file(directory / name)
         entries[name] = FileEntry(sha256=digest, bytes=len(data), inputs=inputs, outputs=outputs)
     frame = FaceFrame(
         image_size=IMAGE_SIZE,
@@ -104,7 +116,7 @@ def write_bundle(directory: Path, schema: int = 1, editor: bool = False) -> Mani
             )
             for name in ATTRIBUTES
         ],
-        prior=prior if schema == 1 else prior.attributes_alone,
+        prior=gaussian if schema == 1 else gaussian.attributes_alone,
         files=entries,
         parity={"encoder.onnx": Parity(batches=[1, 3], tolerance={"mean": 1e-3}, max_error={"mean": 1e-5})},
         training=Training(
@@ -112,27 +124,35 @@ def write_bundle(directory: Path, schema: int = 1, editor: bool = False) -> Mani
         ),
         evaluation={"psnr": 20.5},
     )
-    (directory / bundle.MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
+    (directory / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
     return draw_samples(directory, manifest, FakeRuntime(manifest))
 
 
 def draw_samples(directory: Path, manifest: Manifest, runtime: FakeRuntime) -> Manifest:
     """Give a bundle the golden samples of `runtime`; returns its manifest."""
     draft = Bundle(directory, manifest)
+
+    def learned(noise: np.ndarray, attributes: np.ndarray) -> np.ndarray:
+        return runtime.prior({"noise": noise, "attributes": attributes})["latent"]
+
     sheets = {
-        golden.FILE: lambda: golden.draw(draft, lambda z, a: runtime.decoder({"latent": z, "attributes": a})["image"])
+        golden.FILE: lambda: golden.draw(
+            draft,
+            lambda z, a: runtime.decoder({"latent": z, "attributes": a})["image"],
+            learned if LEARNED_PRIOR in manifest.files else None,
+        )
     }
     if manifest.editor_frame is not None:
-        sheets[bundle.EDITOR_SAMPLES] = lambda: golden.draw_edits(
+        sheets[EDITOR_SAMPLES] = lambda: golden.draw_edits(
             draft, lambda image, change: runtime.editor({"image": image, "change": change})
         )
     entries = {}
     for name, drawn in sheets.items():
         path = directory / name
         path.write_bytes(encoded(Image.fromarray(drawn()), "PNG"))
-        entries[name] = FileEntry(sha256=bundle.sha256_file(path), bytes=path.stat().st_size)
+        entries[name] = FileEntry(sha256=loader.sha256_file(path), bytes=path.stat().st_size)
     manifest = manifest.model_copy(update={"files": manifest.files | entries})
-    (directory / bundle.MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
+    (directory / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
     return manifest
 
 
@@ -152,7 +172,7 @@ def _prior() -> SamplingPrior:
 
 def rewrite_manifest(directory: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     """Apply `change` to the manifest's JSON, in place."""
-    path = directory / bundle.MANIFEST
+    path = directory / MANIFEST
     values = json.loads(path.read_text(encoding="utf-8"))
     change(values)
     path.write_text(json.dumps(values), encoding="utf-8")
@@ -160,10 +180,10 @@ def rewrite_manifest(directory: Path, change: Callable[[dict[str, Any]], Any]) -
 
 def raise_schema(directory: Path) -> None:
     """Make a bundle of schema 1 one of schema 2, in place."""
-    loaded = bundle.load(directory)
+    loaded = loader.load(directory)
     loaded.prior.write(directory / PRIOR_FILE)
     path = directory / PRIOR_FILE
-    entry = FileEntry(sha256=bundle.sha256_file(path), bytes=path.stat().st_size)
+    entry = FileEntry(sha256=loader.sha256_file(path), bytes=path.stat().st_size)
 
     def change(values: dict[str, Any]) -> None:
         values["schema_version"] = 2
@@ -245,9 +265,9 @@ def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
         time.sleep(0.005)
 
 
-def call(metrics: Metrics) -> Call:
+def call(metrics: Metrics) -> RequestContext:
     """A request that has just begun and has time enough."""
-    return Call("id", metrics, timeout=PATIENCE)
+    return RequestContext("id", metrics, timeout=PATIENCE)
 
 
 def model_of(client: TestClient) -> Model:

@@ -38,6 +38,7 @@ def one_line(text: str) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_a_wrong_setting_ends_the_process_with_status_2():
     done = serve(FACET_PORT="http")
     assert done.returncode == 2
@@ -45,6 +46,7 @@ def test_a_wrong_setting_ends_the_process_with_status_2():
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_without_onnxruntime_both_extras_are_named(tmp_path: Path, bundle_directory: Path):
     stub = tmp_path / "stub"
     stub.mkdir()
@@ -56,6 +58,7 @@ def test_without_onnxruntime_both_extras_are_named(tmp_path: Path, bundle_direct
     assert ".[gpu]" in line
 
 
+@pytest.mark.slow
 def test_a_refused_bundle_ends_the_process_with_status_2(bundle_directory: Path):
     (bundle_directory / "decoder.onnx").write_bytes(b"not really a DECODER")
     done = serve(FACET_BUNDLES=str(bundle_directory.parent), FACET_DEFAULT_MODEL="tiny")
@@ -92,7 +95,7 @@ def test_each_wrong_setting_has_a_line(monkeypatch, capsys):
 @pytest.fixture
 def installed(monkeypatch) -> None:
     """As if onnxruntime were there, whether it is or not."""
-    monkeypatch.setattr(command.runtimes, "require", lambda settings: None)
+    monkeypatch.setattr(command.backends, "require", lambda settings: None)
 
 
 @pytest.mark.usefixtures("installed")
@@ -147,6 +150,17 @@ def test_a_file_of_keys_that_cannot_be_used_is_one_line(monkeypatch, capsys, tmp
     assert "facet_a-token" not in line
 
 
+def served_at_once(calls: list[SimpleNamespace]):
+    """In place of the server's `serve`: it notes the models that are loaded by then and where it would listen."""
+
+    async def serve(server: command.MainServer, sockets: list[socket.socket] | None = None) -> None:
+        server.started = True
+        models = server.config.app.state.service.models.all()
+        calls.append(SimpleNamespace(models=models, host=server.config.host, port=server.config.port, sockets=sockets))
+
+    return serve
+
+
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize(("host", "warned"), [("0.0.0.0", True), ("127.0.0.1", False)])
 def test_an_open_service_on_other_addresses_says_so(
@@ -156,7 +170,7 @@ def test_an_open_service_on_other_addresses_says_so(
     monkeypatch.setenv("FACET_DEFAULT_MODEL", "tiny")
     monkeypatch.setenv("FACET_HOST", host)
     monkeypatch.setattr(command, "create_app", fakes.application)
-    monkeypatch.setattr(command.uvicorn, "run", lambda *_, **__: None)
+    monkeypatch.setattr(command.MainServer, "serve", served_at_once([]))
     assert command.main() == 0
     assert ("whoever reaches this port may use it" in caplog.text) is warned
 
@@ -164,21 +178,18 @@ def test_an_open_service_on_other_addresses_says_so(
 @pytest.mark.usefixtures("installed")
 def test_when_all_is_well_the_models_are_loaded_before_the_server_starts(monkeypatch, bundle_directory: Path):
     served = []
-
-    def run(app, **options) -> None:
-        served.append(SimpleNamespace(models=app.state.service.models.all(), **options))
-
     monkeypatch.setenv("FACET_BUNDLES", str(bundle_directory.parent))
     monkeypatch.setenv("FACET_DEFAULT_MODEL", "tiny")
     monkeypatch.setenv("FACET_PORT", "8123")
     monkeypatch.setattr(command, "create_app", fakes.application)
-    monkeypatch.setattr(command.uvicorn, "run", run)
+    monkeypatch.setattr(command.MainServer, "serve", served_at_once(served))
     assert command.main() == 0
     (call,) = served
     assert [model.identity for model in call.models] == ["tiny@1.2.3"]
     assert (call.host, call.port) == ("127.0.0.1", 8123)
 
 
+@pytest.mark.slow
 def test_a_stop_while_models_load_is_a_clean_exit(tmp_path: Path, bundle_directory: Path):
     pytest.importorskip("onnxruntime")
     manifest = bundle_directory / "manifest.json"
@@ -210,6 +221,7 @@ def open_when_read(pipe: Path, process: subprocess.Popen) -> int:
     raise AssertionError(f"nobody reads {pipe}; exit status {process.poll()}")
 
 
+@pytest.mark.slow
 def test_administration_has_a_port_of_its_own_and_sigterm_ends_both():
     """The command itself, with the bundle of the repository."""
     pytest.importorskip("onnxruntime")

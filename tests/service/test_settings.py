@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from service import settings
 from service.settings import Settings
 
-OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
+PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
@@ -94,12 +94,12 @@ def test_a_bad_value_is_refused_by_name(monkeypatch, variable: str, text: str):
 
 
 def test_connections_need_descriptors(monkeypatch):
-    monkeypatch.setattr("service.descriptors.limit", lambda: 100)
+    monkeypatch.setattr("service.system.descriptor_limit", lambda: 100)
     assert Settings().max_connections == 75
     monkeypatch.setenv("FACET_MAX_CONNECTIONS", "100")
     with pytest.raises(ValidationError, match="less than the 100 descriptors"):
         Settings()
-    monkeypatch.setattr("service.descriptors.limit", lambda: float("inf"))
+    monkeypatch.setattr("service.system.descriptor_limit", lambda: float("inf"))
     assert Settings().max_connections == 100
     monkeypatch.delenv("FACET_MAX_CONNECTIONS")
     assert Settings().max_connections == 4000
@@ -128,11 +128,11 @@ def test_the_table_has_every_setting_with_its_default_and_meaning():
 
 def test_the_table_does_not_depend_on_the_machine(monkeypatch):
     before = settings.table()
-    monkeypatch.setattr("service.cores.available", lambda: 77)
-    monkeypatch.setattr("service.descriptors.limit", lambda: 77)
+    monkeypatch.setattr("service.system.available_cores", lambda: 77)
+    monkeypatch.setattr("service.system.descriptor_limit", lambda: 77)
     monkeypatch.setenv("FACET_PORT", "1")
     assert settings.table() == before
 
 
-def test_the_operators_manual_has_the_table():
-    assert settings.table() in OPERATIONS.read_text(encoding="utf-8")
+def test_the_page_of_settings_has_the_table():
+    assert settings.table() in PAGE.read_text(encoding="utf-8")

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from tests import painter
-from training import config, dataset, edit_sheet
+from training import config, edit_sheet
+from training.data import dataset
 from training.evaluation.editing import EditingError
 
 NAMES = ["Bald", "Smiling", "Young"]

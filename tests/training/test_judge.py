@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from training import checkpoint, config, dataset, judge, metrics
+from tests import painter
+from training import checkpoint, config, judge, metrics
+from training.data import dataset
 
 DATA = config.DataConfig(image_size=96, crop_box=(0, 20, 178, 198), margin=2)
 
@@ -17,7 +19,7 @@ def test_the_checkpoint_carries_framing_and_thresholds(tmp_path):
     assert again.data == DATA
     assert again.thresholds.tolist() == [-1.5, 0.25]
     pixels = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), dtype=np.uint8)
-    np.testing.assert_allclose(again.look(pixels)[0], one.look(pixels)[0], atol=1e-5)
+    np.testing.assert_allclose(again.predict(pixels)[0], one.predict(pixels)[0], atol=1e-5)
 
 
 def test_a_checkpoint_from_before_thresholds_still_loads(tmp_path):
@@ -44,7 +46,7 @@ def test_thresholds_are_set_where_both_errors_are_equal(monkeypatch):
     rng = np.random.default_rng(0)
     labels = np.where(rng.random((1000, 2)) < [0.1, 1.0], 1, -1)  # everybody smiles
     logits = rng.standard_normal((1000, 2)) + labels - 2
-    monkeypatch.setattr(one, "look", lambda pixels: (logits, None))
+    monkeypatch.setattr(one, "predict", lambda pixels: (logits, None))
     found = judge.assess(one, np.zeros((1000, 1, 1, 3), dtype=np.uint8), labels)
     assert list(found) == ["Bald"]
     assert one.thresholds[0] == pytest.approx(-2, abs=0.4)
@@ -77,3 +79,13 @@ def test_a_balanced_judge_learns_a_rare_attribute():
     quality = judge.assess(one, dataset.without_margin(pixels, 32), labels)
     assert quality["Bald"]["auc"] > 0.99
     assert quality["Bald"]["balanced_accuracy"] > 0.95
+
+
+@pytest.mark.parametrize("epochs", [1, 4, 5, 6])
+def test_few_steps_and_few_pictures_are_no_error(tmp_path, epochs):
+    data = painter.write_dataset(tmp_path, train=12, validation=2)
+    settings = config.load("tests/training/tiny.toml").data
+    index = dataset.read_index(data, settings.attributes, "train")
+    pixels = dataset.load_pixels(index, settings, tmp_path / "cache", 1)
+    trained = judge.train_judge(index, pixels, settings, 1, epochs, torch.device("cpu"))  # batches of 128 by default
+    assert all(value.isfinite().all() for value in trained.state_dict().values())

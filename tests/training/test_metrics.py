@@ -86,3 +86,13 @@ def test_kernel_distance_is_zero_on_average_and_grows_with_a_shift():
     assert 0 < shifted[0] < shifted[1]
     with pytest.raises(ValueError, match="1 and 400 rows"):
         metrics.kernel_distance(a[:1], a)
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_a_probe_of_too_few_examples_is_not_taken(kind):
+    rng = np.random.default_rng(0)
+    latent, labels = rng.standard_normal((40, 3)), -np.ones((40, 2), dtype=np.int8)
+    labels[:20, 0], labels[0, 1] = 1, 1  # of the second attribute one example
+    found = metrics.probe_auc(latent, labels, latent, labels, kind)
+    assert np.isfinite(found[0])
+    assert np.isnan(found[1])

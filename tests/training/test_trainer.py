@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import signal
 import subprocess
@@ -12,8 +13,10 @@ import torch
 from tests import painter
 from tests.training.steps import run
 from tests.training.trainers import OVERRIDES, TINY, make_trainer
-from training import checkpoint, erasure, shards
+from training import checkpoint
+from training.data import shards
 from training.pixels import to_model, to_pixels
+from training.vae import erasure
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +74,33 @@ def test_best_is_kept_when_later_epochs_are_worse(faces, tmp_path):
     assert checkpoint.load(tmp_path / "last.pt")["step"] == 12
 
 
+def test_critic_and_classifier_may_be_clipped_apart(faces, tmp_path):
+    norms = {}
+    for apart in ("true", "false"):
+        trainer = make(faces, tmp_path, f"train.clip_apart={apart}", "train.gradient_clip=0.001")
+        trainer.opponent_optimiser.step = lambda *_: None  # what is looked at stays
+        (lost,) = run(trainer, 1)
+        parts = [
+            torch.stack([p.grad.norm() for p in part.parameters()]).norm().item()
+            for part in (trainer.opponent.critic, trainer.opponent.classifier)
+        ]
+        norms[apart] = lost["opponent_gradient_norm"], parts
+    assert norms["true"][1] == pytest.approx([0.001, 0.001], rel=1e-3)
+    assert sum(part**2 for part in norms["false"][1]) ** 0.5 == pytest.approx(0.001, rel=1e-3)
+    assert norms["true"][0] == pytest.approx(norms["false"][0], rel=1e-4)
+
+
+def test_the_bound_is_that_of_a_sample_and_repeats(faces, tmp_path):
+    trainer = make(faces, tmp_path)
+    run(trainer, 4)
+    first, _ = trainer.validate()
+    again, _ = trainer.validate()
+    assert first == again
+    assert first["sampled_mse"] > first["mse"]
+    size = 3 * 32**2
+    assert first["score"] == pytest.approx(0.5 * math.log(first["sampled_mse"]) + first["kl"] / size)
+
+
 def test_the_learning_rate_warms_up_and_decays(faces, tmp_path):
     trainer = make(faces, tmp_path, "train.warmup_steps=4", "train.final_learning_rate=0.1")
     rates = []
@@ -88,6 +118,35 @@ def test_a_checkpoint_of_another_configuration_is_refused_by_key(faces, tmp_path
     other = make(faces, tmp_path, "loss.beta=4.0")
     with pytest.raises(checkpoint.CheckpointError, match=r"loss\.beta: 1\.0 there, 4\.0 here"):
         other.resume(tmp_path / "last.pt")
+
+
+def test_what_changes_no_result_of_the_steps_until_then_may_change(faces, tmp_path):
+    first = make(faces, tmp_path)
+    run(first, 2)
+    first.save("last.pt")
+    overrides = ["train.epochs=9", "train.checkpoint_minutes=1.5", "train.validate_every=2", "train.micro_batch=4"]
+    second = make(faces, tmp_path, *overrides, 'name="other"')
+    assert sorted(second.resume(tmp_path / "last.pt")) == [
+        "name: 'painted' there, 'other' here",
+        "train.checkpoint_minutes: 5.0 there, 1.5 here",
+        "train.epochs: 3 there, 9 here",
+        "train.micro_batch: None there, 4 here",
+        "train.validate_every: 1 there, 2 here",
+    ]
+    assert (second.step, second.total_steps) == (2, 36)
+    second.save("last.pt")
+    assert checkpoint.load(tmp_path / "last.pt")["config"]["train"]["epochs"] == 9
+
+
+@pytest.mark.parametrize("part", ["model", "opponent", "optimiser", "opponent_optimiser", "difficulty", "step"])
+def test_a_checkpoint_that_lacks_a_part_is_not_resumed(faces, tmp_path, part):
+    trainer = make(faces, tmp_path)
+    trainer.save("last.pt")
+    state = checkpoint.load(tmp_path / "last.pt")
+    del state[part]
+    checkpoint.save(tmp_path / "last.pt", state)
+    with pytest.raises(checkpoint.CheckpointError, match=rf"last\.pt: cannot be used: has no '{part}'"):
+        trainer.resume(tmp_path / "last.pt")
 
 
 def test_a_checkpoint_of_other_data_is_refused(faces, tmp_path):
@@ -256,7 +315,7 @@ def test_the_number_of_processes_may_change_in_the_middle_of_an_epoch(sharded, t
     _close(run(resumed, 2), expected[5:], apart=5)
     for ours, theirs in (
         (resumed.difficulty.disbelief, straight.difficulty.disbelief),
-        (resumed.plainness.logits, straight.plainness.logits),
+        (resumed.target_confidence.logits, straight.target_confidence.logits),
     ):
         torch.testing.assert_close(ours.values, theirs.values, rtol=1e-2, atol=1e-4)
     assert (straight.difficulty.disbelief.values != 1).any()
@@ -268,10 +327,9 @@ def test_a_batch_in_several_passes_loses_what_it_loses_in_one(faces, tmp_path, m
     _close(run(parts, 3), run(whole, 3))
     for ours, theirs in ((parts.model, whole.model), (parts.opponent, whole.opponent)):
         for name, value in theirs.state_dict().items():
-            torch.testing.assert_close(
-                ours.state_dict()[name], value, rtol=0.01, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
-            )
-    # From here on single weights whose gradient is next to nothing go apart: Adam makes full steps of them.
+            # Single weights whose gradient is next to nothing may go apart: Adam makes full steps of them.
+            difference = (ours.state_dict()[name] - value).norm()
+            assert difference <= 0.01 * value.norm() + 1e-4 * value.numel() ** 0.5, name
     _close(run(parts, 2), run(whole, 2), apart=3)
 
 

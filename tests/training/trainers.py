@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 
-from training import config, dataset, distributed, shards
-from training.dataset import Faces
-from training.shards import ShardedFaces
-from training.source import CachedFaces
+from training import config, distributed
+from training.data import dataset, shards
+from training.data.dataset import Faces
+from training.data.shards import ShardedFaces
+from training.data.source import CachedFaces
 from training.vae.trainer import VAETrainer
 
 OVERRIDES = ["train.epochs=3", "train.batch_size=8", "train.validate_every=1", "train.precision=fp32"]

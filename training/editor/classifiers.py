@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training.classifier import Classifier as RobustClassifier
 from training.editor.features import CHANNELS
-from training.model import Classifier as RobustClassifier
 
 __all__ = ["FeatureClassifier", "RobustClassifier"]
 

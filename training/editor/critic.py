@@ -44,6 +44,24 @@ def hinge_critic(real: list[Tensor], fake: list[Tensor]) -> Tensor:
     return torch.stack(losses).mean()
 
 
+def hinge_of_all(
+    every: list[Critic],
+    real: list[list[Tensor]],
+    labels: Tensor,
+    fake: list[list[Tensor]],
+    fake_labels: Tensor,
+) -> dict[str, Tensor]:
+    """What each critic pays, that of the whole as `critic`, those of regions as `critic_0` and so on.
+
+    `real` and `fake` are the features of the whole, then of each region; both kinds of labels are f32 [N, K].
+    """
+    names = ["critic", *(f"critic_{number}" for number in range(len(every) - 1))]
+    return {
+        name: hinge_critic(critic(a, labels), critic(b, fake_labels))
+        for name, critic, a, b in zip(names, every, real, fake, strict=True)
+    }
+
+
 def hinge_editor(fake: list[Tensor]) -> Tensor:
     """What the editor pays, averaged over the critic's heads: minus the realness of its pictures (Lim & Ye 2017)."""
     return -torch.stack([logits.mean() for logits in fake]).mean()

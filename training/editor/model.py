@@ -20,11 +20,6 @@ from torch.nn import functional as F
 from training.config import EditorModelConfig
 from training.layers import FiLM, group_count
 
-MAX_FLOW = 0.1  # largest offset of a pixel, in shares of the frame
-_MASK_BIAS = -1.0  # most of a picture is not touched by most edits
-# Below this largest change of an attribute an edit fades out, so that no change is no edit, exactly.
-_FULL_CHANGE = 0.1
-
 
 class EditFields(NamedTuple):
     """What to do with a picture: `mask` f32 [N, 1, S, S] in 0..1, `gain` f32 [N, 3, S, S] in -1..1, `residual` f32
@@ -83,6 +78,7 @@ class Editor(nn.Module):
     def __init__(self, config: EditorModelConfig, image_size: int, attribute_count: int) -> None:
         super().__init__()
         self.image_size = image_size
+        self.max_flow, self.full_change = config.max_flow, config.full_change
         first, second, third = config.channels
         condition = config.condition_size
         self.condition = nn.Sequential(
@@ -107,15 +103,15 @@ class Editor(nn.Module):
         self.detail_picture = nn.Conv2d(12, config.detail_channels, 3, padding=1)  # after pixel_unshuffle by 2
         self.detail = nn.Conv2d(config.detail_channels, config.detail_channels, 3, padding=1)
         self.sharp = nn.Conv2d(config.detail_channels, 16, 3, padding=1)
-        self._start_small()
+        self._start_small(config.mask_bias)
 
     @torch.no_grad()
-    def _start_small(self) -> None:
+    def _start_small(self, mask_bias: float) -> None:
         """Start with hardly any edit, and with one filter for the four pixels of a shuffle (Aitken et al. 2017)."""
         for head in (self.smooth, self.sharp):
             head.weight *= 0.1
             head.bias.zero_()
-        self.smooth.bias[0] = _MASK_BIAS
+        self.smooth.bias[0] = mask_bias
         self.sharp.weight.copy_(self.sharp.weight[::4].repeat_interleave(4, dim=0))
 
     def forward(self, image: Tensor, change: Tensor) -> EditFields:
@@ -141,17 +137,18 @@ class Editor(nn.Module):
         size = image.shape[-2:]
         smooth = F.interpolate(self.smooth(x).float(), size=size, mode="bilinear", align_corners=False)  # [N, 6, S, S]
         sharp = F.pixel_shuffle(self.sharp(y).float(), 2)  # [N, 4, S, S]
-        return _fields(smooth, sharp, change)
+        return self._fields(smooth, sharp, change)
 
-
-def _fields(smooth: Tensor, sharp: Tensor, change: Tensor) -> EditFields:
-    present = (change.float().abs().amax(dim=1) / _FULL_CHANGE).clamp(max=1.0)[:, None, None, None]  # [N, 1, 1, 1]
-    mask = torch.sigmoid(smooth[:, :1] + sharp[:, 3:]) * present
-    # tanh of a slice that is not contiguous runs one value at a time on a CPU.
-    gain, flow, residual = (
-        torch.tanh(part.contiguous()) for part in (smooth[:, 1:4], smooth[:, 4:6], sharp[:, :3])
-    )  # [N, 3, S, S], [N, 2, S, S], [N, 3, S, S]
-    return EditFields(mask, gain, residual, MAX_FLOW * mask * flow)
+    def _fields(self, smooth: Tensor, sharp: Tensor, change: Tensor) -> EditFields:
+        present = (change.float().abs().amax(dim=1) / self.full_change).clamp(max=1.0)[
+            :, None, None, None
+        ]  # [N, 1, 1, 1]
+        mask = torch.sigmoid(smooth[:, :1] + sharp[:, 3:]) * present
+        # tanh of a slice that is not contiguous runs one value at a time on a CPU.
+        gain, flow, residual = (
+            torch.tanh(part.contiguous()) for part in (smooth[:, 1:4], smooth[:, 4:6], sharp[:, :3])
+        )  # [N, 3, S, S], [N, 2, S, S], [N, 3, S, S]
+        return EditFields(mask, gain, residual, self.max_flow * mask * flow)
 
 
 def _double(x: Tensor) -> Tensor:

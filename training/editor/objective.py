@@ -20,7 +20,9 @@ from training.editor.features import CHANNELS, Features
 from training.editor.model import EditFields, Editor, apply_fields
 from training.editor.requests import Requests
 from training.editor.views import Views, crop, degrade
+from training.target_confidence import TargetConfidence
 
+CLASSIFIERS = ("classifier", "robust")  # of the opponent
 _TINY = 1e-8  # a root has no gradient at 0
 
 
@@ -39,7 +41,7 @@ class Opponent(nn.Module):
 @dataclass(frozen=True)
 class Batch:
     """Pictures `image`, their `labels` f32 [N, K] in {-1, +1}, `allowed` f32 [N, 1, S, S], 1 where edits may reach,
-    what is asked, and how the opponent looks at them."""
+    the requested edits, and the augmented views that the opponent sees."""
 
     image: Tensor
     labels: Tensor
@@ -51,12 +53,13 @@ class Batch:
         return Batch(*(v.part(rows) if hasattr(v, "part") else v[rows] for v in vars(self).values()))
 
 
-class Seen(NamedTuple):
-    """What the opponent saw of a batch, without gradients: features of the pictures and of their edits, first those of
-    the whole, then those of each region."""
+class OpponentInputs(NamedTuple):
+    """What the opponent learns from, without gradients: features of the pictures and of their edits, first those of
+    the whole, then those of each region, and what both classifiers say of the pictures, f32 [N, K] each."""
 
     real: list[list[Tensor]]
     edited: list[list[Tensor]]
+    logits: list[Tensor]
 
 
 def edit(editor: Editor, image: Tensor, change: Tensor) -> tuple[Tensor, EditFields]:
@@ -67,25 +70,38 @@ def edit(editor: Editor, image: Tensor, change: Tensor) -> tuple[Tensor, EditFie
 
 
 def editor_loss(
-    editor: Editor, opponent: Opponent, features: Features, batch: Batch, config: EditorConfig, step: int
-) -> tuple[Tensor, dict[str, Tensor], Seen]:
-    """The editor's loss, its parts for logging, and what the opponent saw. `step` counts from the editor's first."""
+    editor: Editor,
+    opponent: Opponent,
+    features: Features,
+    batch: Batch,
+    confidences: list[TargetConfidence],
+    config: EditorConfig,
+    step: int,
+    reference: Editor | None = None,
+) -> tuple[Tensor, dict[str, Tensor], OpponentInputs]:
+    """The editor's loss, its parts for logging, and the inputs of the opponent's step.
+
+    `step` counts from the editor's first. `confidences` are those of the two classifiers, `reference` is the editor
+    that the run began with, if edits are anchored to it.
+    """
     weights, requests, views = config.loss, batch.requests, batch.views
     with torch.no_grad():
-        seen = crop(batch.image, views, config.opponent.crop)
-        real = look(features, batch.image, seen, config)
+        views_real = crop(batch.image, views, config.opponent.crop)
+        real = extract_features(features, batch.image, views_real, config.opponent.regions)
         before = [
             opponent.classifier(real[0]),
-            opponent.robust(degrade(seen, views, config.opponent.robust_size)),
+            opponent.robust(degrade(views_real, views, config.opponent.robust_size)),
         ]  # 2 x [N, K]
     edited, fields = edit(editor, batch.image, requests.change)
-    seen = crop(edited, views, config.opponent.crop)
-    found = look(features, edited, seen, config)
-    after = [opponent.classifier(found[0]), opponent.robust(degrade(seen, views, config.opponent.robust_size))]
-    wanted = weights.certainty * requests.target
+    views_edited = crop(edited, views, config.opponent.crop)
+    found = extract_features(features, edited, views_edited, config.opponent.regions)
+    after = [opponent.classifier(found[0]), opponent.robust(degrade(views_edited, views, config.opponent.robust_size))]
     change = (edited - batch.image).abs()
     parts = {
-        "edit": _mean(losses.attribute_loss(logits, wanted, requests.asked) for logits in after),
+        "edit": _mean(
+            losses.attribute_loss(logits, confidence.of(requests.target), requests.weight)
+            for logits, confidence in zip(after, confidences, strict=True)
+        ),
         "keep": _mean(kept_loss(now, then, requests.kept.float()) for now, then in zip(after, before, strict=True)),
         "adversarial": critics.hinge_editor(opponent.critic(found[0], requests.target)),
         "change": change.mean(),
@@ -93,6 +109,8 @@ def editor_loss(
         "mask": fields.mask.mean(),
         "flow": fields.flow.square().sum(1).add(_TINY).sqrt().mean(),
     }
+    if reference is not None:
+        parts["anchor"] = anchor_loss(edited, reference, batch)
     for number, critic in enumerate(opponent.region_critics):
         parts[f"adversarial_{number}"] = critics.hinge_editor(critic(found[1 + number], requests.target))
     regions = sum(parts[f"adversarial_{number}"] for number in range(len(opponent.region_critics)))
@@ -106,7 +124,23 @@ def editor_loss(
         + ramp * weights.mask * parts["mask"]
         + ramp * weights.flow * parts["flow"]
     )
-    return total, parts, Seen(real, [[x.detach() for x in part] for part in found])
+    if reference is not None:
+        total = total + weights.anchor * parts["anchor"]
+    return total, parts, OpponentInputs(real, [[x.detach() for x in part] for part in found], before)
+
+
+def anchor_loss(edited: Tensor, reference: Editor, batch: Batch) -> Tensor:
+    """The mean absolute difference of edits to those of another editor, 0 for edits that are not anchored; a scalar.
+
+    What a network learned before is kept by its own answers (Li & Hoiem, "Learning without Forgetting", 2016). `edited`
+    f32 [N, 3, S, S] are the pictures of `batch` after their edits.
+    """
+    rows = batch.requests.anchored
+    if not rows.any():
+        return edited.new_zeros(())
+    with torch.no_grad():
+        expected, _ = edit(reference, batch.image[rows], batch.requests.change[rows])
+    return (edited[rows] - expected).abs().mean() * (rows.sum() / len(rows))
 
 
 def _mean(values) -> Tensor:
@@ -125,39 +159,39 @@ def kept_loss(logits: Tensor, before: Tensor, weight: Tensor) -> Tensor:
     return ((divergence * weight).sum(1) / weight.sum(1).clamp(min=1.0)).mean()
 
 
-def look(features: Features, image: Tensor, seen: Tensor, config: EditorConfig) -> list[list[Tensor]]:
-    """The features of what is `seen` of pictures, then those of each region of `image` at twice its size."""
-    found = [features(seen)]
-    for left, top, right, bottom in config.opponent.regions:
+def extract_features(
+    features: Features, image: Tensor, view: Tensor, regions: list[tuple[int, int, int, int]]
+) -> list[list[Tensor]]:
+    """Features of `view` f32 [N, 3, C, C], a part of each picture, then of each region of `image` at twice its size."""
+    found = [features(view)]
+    for left, top, right, bottom in regions:
         region = image[:, :, top:bottom, left:right]
         found.append(features(F.interpolate(region, scale_factor=2.0, mode="bilinear", align_corners=False)))
     return found
 
 
-def look_at_pictures(features: Features, batch: Batch, config: EditorConfig) -> Seen:
+def real_inputs(features: Features, batch: Batch, config: EditorConfig) -> OpponentInputs:
     """What the classifiers need before there are edits."""
     with torch.no_grad():
-        return Seen([features(crop(batch.image, batch.views, config.opponent.crop))], [])
+        return OpponentInputs([features(crop(batch.image, batch.views, config.opponent.crop))], [], [])
 
 
 def opponent_loss(
-    opponent: Opponent, batch: Batch, seen: Seen, frequencies: Tensor, reach: Tensor, config: EditorConfig
+    opponent: Opponent, batch: Batch, inputs: OpponentInputs, frequencies: Tensor, reach: Tensor, config: EditorConfig
 ) -> tuple[Tensor, dict[str, Tensor], None]:
     """The critic's loss, real pictures with their labels against edits with their targets, and both classifiers'.
 
-    Without edits in `seen` the critic does not learn. `frequencies` f32 [K] are the shares of +1 in the data, `reach`
+    Without edits in `inputs` the critic does not learn. `frequencies` f32 [K] are the shares of +1 in the data, `reach`
     f32 [N] shares of the worst cases' radius.
     """
-    lesson = partial(losses.weighted_attribute_loss, labels=batch.labels, frequencies=frequencies)
+    classifier_loss = partial(losses.weighted_attribute_loss, labels=batch.labels, frequencies=frequencies)
     small = degrade(crop(batch.image, batch.views, config.opponent.crop), batch.views, config.opponent.robust_size)
-    hard, _ = worst_case(opponent.robust, small, lesson, config.opponent.robustness * reach)
+    hard, _ = worst_case(opponent.robust, small, classifier_loss, config.opponent.robustness * reach)
     parts = {
-        "classifier": lesson(opponent.classifier(seen.real[0])),
-        "robust": lesson(opponent.robust(hard)),
+        "classifier": classifier_loss(opponent.classifier(inputs.real[0])),
+        "robust": classifier_loss(opponent.robust(hard)),
     }
-    if seen.edited:
-        names = ["critic", *(f"critic_{number}" for number in range(len(opponent.region_critics)))]
+    if inputs.edited:
         every = [opponent.critic, *opponent.region_critics]
-        for name, critic, real, edited in zip(names, every, seen.real, seen.edited, strict=True):
-            parts[name] = critics.hinge_critic(critic(real, batch.labels), critic(edited, batch.requests.target))
+        parts |= critics.hinge_of_all(every, inputs.real, batch.labels, inputs.edited, batch.requests.target)
     return sum(parts.values()), parts, None

@@ -1,4 +1,4 @@
-"""What edits are asked for in a step, and how the edited pictures should look."""
+"""Which edits a step requests, and which labels the edited pictures should have."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from torch import Tensor
 
 from training import attributes as attribute_rules
 from training import losses
+from training.config import RequestsConfig
 
-_SECOND_PROBABILITY = 0.2
-_PARTIAL_PROBABILITY = 0.2
-_RAREST = 0.03  # attributes that are rarer are asked for as if this was their share
-# An estimate of what a face shows is seldom plain, so what is asked of the editor to go all the way is less than all.
-_LEAST_FULL_CHANGE = 0.85
+_DEFAULT = RequestsConfig()
 
 
 @dataclass(frozen=True)
@@ -23,17 +20,26 @@ class Rules:
 
     editable: Tensor  # bool [K]
     taken_away: Tensor  # bool [K, K]: row k marks what adding attribute k takes away
-    switched_off: Tensor  # bool [K, K]: of these those of its exclusive group, which the editor is told
+    removed_along: Tensor  # bool [K, K]: row k marks what removing attribute k takes away
+    switched_off: Tensor  # bool [K, K]: of what adding takes away, its exclusive group, of which the editor is told
     may_change: Tensor  # bool [K, K]: row k marks what an edit of attribute k may change along with it
+    emphasis: Tensor  # f32 [K]: how much more often than others each is requested
 
     @staticmethod
-    def of(attributes: list[str], kept: list[str]) -> Rules:
+    def of(
+        attributes: list[str],
+        kept: list[str],
+        groups: attribute_rules.Groups = None,
+        config: RequestsConfig = _DEFAULT,
+    ) -> Rules:
         names = [*attributes, *kept]
         return Rules(
             torch.tensor([name in attributes for name in names]),
-            attribute_rules.taken_away_matrix(names),
-            attribute_rules.exclusion_matrix(names),
+            attribute_rules.taken_away_matrix(names, groups),
+            attribute_rules.removal_takes_away_matrix(names),
+            attribute_rules.exclusion_matrix(names, groups),
             attribute_rules.may_change_matrix(names),
+            torch.tensor([config.emphasis.get(name, 1.0) for name in names]),
         )
 
 
@@ -43,8 +49,9 @@ class Requests:
 
     change: Tensor  # f32 [N, E], what the editor is told
     target: Tensor  # f32 [N, K], labels in -1..1 that the edited picture should have
-    asked: Tensor  # f32 [N, K], what each attribute weighs in "was it done?"
+    weight: Tensor  # f32 [N, K], of each attribute in the loss "edit"
     kept: Tensor  # bool [N, K], what must look as before
+    anchored: Tensor  # bool [N], edits of no attribute that is emphasised
 
     def part(self, rows: slice) -> Requests:
         return Requests(*(value[rows] for value in vars(self).values()))
@@ -53,37 +60,62 @@ class Requests:
         return Requests(*(value.to(device) for value in vars(self).values()))
 
 
-def draw(labels: Tensor, frequencies: Tensor, rules: Rules, count: int, rows: slice, seed: int) -> Requests:
+def draw(
+    labels: Tensor,
+    frequencies: Tensor,
+    rules: Rules,
+    count: int,
+    rows: slice,
+    seed: int,
+    config: RequestsConfig = _DEFAULT,
+) -> Requests:
     """Requests for the pictures `rows` of a batch of `count`, on the CPU; the same seed gives the same requests.
 
     `labels` f32 [N, K] in {-1, +1} are those of these pictures, `frequencies` f32 [K] the shares of +1 in the data. One
-    attribute of each picture is inverted, rare values as often as common ones, in a fifth of them a second one, and a
-    fifth of the edits is partial. Adding one hair colour takes away the others.
+    attribute of each picture is inverted, rare values as often as common ones, in some of them a second one, and some
+    edits are partial. Adding one hair colour takes away the others.
     """
     generator = torch.Generator().manual_seed(seed)
     chance = torch.rand(count, 2, generator=generator)[rows]
-    once = torch.rand(count, 1, generator=generator)[rows] >= _SECOND_PROBABILITY
-    partial = torch.rand(count, 1, generator=generator)[rows] < _PARTIAL_PROBABILITY
+    once = torch.rand(count, 1, generator=generator)[rows] >= config.second
+    partial = torch.rand(count, 1, generator=generator)[rows] < config.partial
     amount = torch.rand(count, 1, generator=generator)[rows]
-    share = torch.where(labels > 0, frequencies, 1 - frequencies).clamp(min=_RAREST)  # [N, K]
-    chosen = losses.choose(rules.editable / share, chance)  # [N, 2]
+    share = torch.where(labels > 0, frequencies, 1 - frequencies).clamp(min=config.rarest)  # [N, K]
+    chosen = losses.choose(rules.editable * rules.emphasis / share, chance)  # [N, 2]
     chosen = torch.where(once, chosen[:, :1], chosen)
     flips = torch.zeros(labels.shape, dtype=torch.bool).scatter_(1, chosen, True)
-    return of_flips(labels, flips, torch.where(partial, amount, 1.0), rules, slack=amount)
+    return of_flips(labels, flips, torch.where(partial, amount, 1.0), rules, config, slack=amount)
 
 
-def of_flips(labels: Tensor, flips: Tensor, strength: Tensor, rules: Rules, slack: Tensor | None = None) -> Requests:
+def of_flips(
+    labels: Tensor,
+    flips: Tensor,
+    strength: Tensor,
+    rules: Rules,
+    config: RequestsConfig = _DEFAULT,
+    slack: Tensor | None = None,
+) -> Requests:
     """Requests that invert what `flips` bool [N, K] marks, `strength` f32 [N, 1] of the way.
 
-    With `slack` f32 [N, 1] in 0..1 full edits are asked for with a change that is up to 15% smaller.
+    With `slack` f32 [N, 1] in 0..1 full edits are requested with a smaller change, of `least_full_change` at least.
     """
-    added = (flips & (labels < 0)).float()  # [N, K]
     present = labels > 0
-    gone = ((added @ rules.taken_away.float()) > 0) & present & ~flips  # [N, K]: what an addition takes away,
+    added, removed = (flips & ~present).float(), (flips & present).float()  # [N, K]
+    taken = (added @ rules.taken_away.float()) > 0
+    along = ((removed @ rules.removed_along.float()) > 0) & present & ~flips
+    gone = taken & present & ~flips | along  # [N, K]: what goes with the edit,
     off = ((added @ rules.switched_off.float()) > 0) & gone  # and of that what the editor is told
     target = torch.where(flips | gone, labels * (1 - 2 * strength), labels)
-    size = strength if slack is None else torch.where(strength < 1, strength, 1 - (1 - _LEAST_FULL_CHANGE) * slack)
+    size = (
+        strength if slack is None else torch.where(strength < 1, strength, 1 - (1 - config.least_full_change) * slack)
+    )
     change = torch.where(flips | off, -labels * size, 0.0)
     free = ((flips.float() @ rules.may_change.float()) > 0) | gone
-    # Those switched off must not outweigh the one that was asked for.
-    return Requests(change[:, rules.editable], target, torch.where(flips, 1.0, 0.5 * off.float()), ~flips & ~free)
+    # Those switched off must not outweigh the one that was requested.
+    return Requests(
+        change[:, rules.editable],
+        target,
+        torch.where(flips, 1.0, config.taken_away * (off | along).float()),
+        ~flips & ~free,
+        ~(flips & (rules.emphasis != 1)).any(1),
+    )

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.dataset import FaceIndex, Faces
-from training.source import CachedFaces
+from training.data.dataset import FaceIndex, Faces
+from training.data.source import CachedFaces
 
 
 @dataclass(frozen=True)

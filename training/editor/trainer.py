@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from service import images
+from service.imaging import codecs
+from training import attributes as attribute_rules
 from training.config import EditorConfig
+from training.data.source import Source
 from training.editor import objective, requests
 from training.editor.features import Features
 from training.editor.model import Editor
@@ -19,10 +22,9 @@ from training.editor.requests import Requests
 from training.editor.source import EditorFaces
 from training.editor.views import Views
 from training.pixels import to_model, to_pixels
-from training.source import Source
-from training.trainer import Trainer, cosine, set_learning_rate
+from training.target_confidence import TargetConfidence
+from training.trainer import Trainer, late_cosine, set_learning_rate
 
-VALIDATION_PICTURES = 256
 SHEET_PICTURES = 10
 
 
@@ -44,26 +46,26 @@ class EditorTrainer(Trainer):
         super().__init__(config, source, directory, device, command)
         self.held_out = held_out
         self.frequencies = torch.from_numpy(source.frequencies())
-        self.rules = requests.Rules.of(config.data.attributes, config.data.kept)
+        self.rules = requests.Rules.of(
+            config.data.attributes,
+            config.data.kept,
+            attribute_rules.groups(config.data.labels, config.data.about),
+            config.requests,
+        )
         self.ellipse = ellipse(config)
         count = len(config.data.attributes)
         # Channels last: convolutions on matrix units run about 1.5 times as fast as with channels first.
-        place = {"device": device, "memory_format": torch.channels_last}
-        self.editor = Editor(config.model, config.data.image_size, count).to(**place)
-        self.average = Editor(config.model, config.data.image_size, count).to(**place).requires_grad_(False).eval()
+        placement = {"device": device, "memory_format": torch.channels_last}
+        self.editor = Editor(config.model, config.data.image_size, count).to(**placement)
+        self.average = Editor(config.model, config.data.image_size, count).to(**placement).requires_grad_(False).eval()
         self.average.load_state_dict(self.editor.state_dict())
-        self.opponent = Opponent(config.opponent, len(config.data.labels)).to(**place)
-        self.features = features.to(**place)
-        self.editor_optimiser = self.make_optimiser(self.editor, config.train.learning_rate)
-        self.opponent_optimiser = self.make_optimiser(self.opponent, config.train.opponent_learning_rate)
-
-    @property
-    def total_steps(self) -> int:
-        return self.config.train.steps
-
-    @property
-    def validate_every(self) -> int:
-        return self.config.train.validate_every
+        self.reference = copy.deepcopy(self.average) if config.loss.anchor else None
+        self.opponent = Opponent(config.opponent, len(config.data.labels)).to(**placement)
+        self.features = features.to(**placement)
+        margin = config.loss.confidence_margin
+        self.confidences = [TargetConfidence(len(config.data.labels), margin) for _ in objective.CLASSIFIERS]
+        self.editor_optimiser = self.make_optimiser(self.editor)
+        self.opponent_optimiser = self.make_opponent_optimiser(self.opponent)
 
     def train_step(self) -> dict[str, Tensor]:
         batch, reach = self._batch()
@@ -75,23 +77,34 @@ class EditorTrainer(Trainer):
 
         def editor_loss(rows: slice):
             return objective.editor_loss(
-                self.editor, self.opponent, self.features, batch.part(rows), self.config, since
+                self.editor,
+                self.opponent,
+                self.features,
+                batch.part(rows),
+                self.confidences,
+                self.config,
+                since,
+                self.reference,
             )
 
         if since >= 0:
             self.opponent.requires_grad_(False)
-            found, norm, seen = self.descend(self.editor, self.editor_optimiser, editor_loss, passes)
+            found, norm, inputs = self.descend(self.editor, self.editor_optimiser, editor_loss, passes)
             self.opponent.requires_grad_(True)
             self.average_weights(self.average, self.editor)
+            for confidence, logits in zip(
+                self.confidences, zip(*(each.logits for each in inputs), strict=True), strict=True
+            ):
+                confidence.update(batch.labels, torch.cat(logits))
             scalars |= {"gradient_norm": norm, **found}
         else:
             with self.autocast():
-                seen = [objective.look_at_pictures(self.features, batch.part(rows), self.config) for rows in passes]
-        learnt = iter(seen)
+                inputs = [objective.real_inputs(self.features, batch.part(rows), self.config) for rows in passes]
+        inputs_of_passes = iter(inputs)
 
         def opponent_loss(rows: slice):
             return objective.opponent_loss(
-                self.opponent, batch.part(rows), next(learnt), frequencies, reach[rows], self.config
+                self.opponent, batch.part(rows), next(inputs_of_passes), frequencies, reach[rows], self.config
             )
 
         found, norm, _ = self.descend(self.opponent, self.opponent_optimiser, opponent_loss, passes)
@@ -103,8 +116,8 @@ class EditorTrainer(Trainer):
         """This process's part of the batch, and shares of the worst cases' radius, f32 [N]."""
         config, size, mine = self.config, self.config.train.batch_size, self.loader.part
         faces = self.loader.take(self.step)
-        epoch, place = divmod(self.step, self.steps_per_epoch)
-        rng = np.random.default_rng([config.train.seed, epoch, place])
+        epoch, position = divmod(self.step, self.steps_per_epoch)
+        rng = np.random.default_rng([config.train.seed, epoch, position])
         # Even shifts, since the person masks have half of the resolution.
         reach = int(config.data.shift) // 2
         shifts = 2 * rng.integers(-reach, reach + 1, (size, 2))
@@ -112,13 +125,14 @@ class EditorTrainer(Trainer):
         cut = faces.cut(config.data.image_size, shifts[mine], mirrored[mine])
         labels = torch.from_numpy(cut.labels.astype(np.float32))
         seeds = rng.integers(2**62, size=2)
-        asked = requests.draw(labels, self.frequencies, self.rules, size, mine, int(seeds[0]))
-        views = Views.draw(size, config.data.image_size - config.opponent.crop, int(seeds[1])).part(mine)
+        requested = requests.draw(labels, self.frequencies, self.rules, size, mine, int(seeds[0]), config.requests)
+        free = config.data.image_size - config.opponent.crop
+        views = Views.draw(size, free, int(seeds[1]), config.views).part(mine)
         batch = Batch(
             self._pictures(cut.pixels),
             labels.to(self.device),
             self._allowed(cut.person),
-            asked.to(self.device),
+            requested.to(self.device),
             views,
         )
         return batch, torch.linspace(0, 1, size)[mine].to(self.device)
@@ -134,8 +148,7 @@ class EditorTrainer(Trainer):
 
     def _set_learning_rates(self) -> None:
         train = self.config.train
-        late = max(0.0, self.progress - train.cosine_from) / max(1e-9, 1 - train.cosine_from)
-        factor = train.final_learning_rate + (1 - train.final_learning_rate) * cosine(late)
+        factor = late_cosine(self.progress, train.cosine_from, train.final_learning_rate)
         set_learning_rate(self.editor_optimiser, train.learning_rate * factor)
         set_learning_rate(self.opponent_optimiser, train.opponent_learning_rate * factor)
 
@@ -151,27 +164,27 @@ class EditorTrainer(Trainer):
         config = self.config
         shown, kept, outside = [], [], []
         editable = self.rules.editable.nonzero().flatten().tolist()
-        faces = self.held_out.first(VALIDATION_PICTURES)
+        faces = self.held_out.first(config.train.validation_pictures)
         free = config.data.image_size - config.opponent.crop
         for start in range(0, len(faces.pixels), config.train.batch_size):
             part = faces.rows(slice(start, start + config.train.batch_size))
             image = self._pictures(part.pixels)
             labels = torch.from_numpy(part.labels.astype(np.float32))
-            views = Views.draw(len(image), free, start)
-            seen = objective.crop(image, views, config.opponent.crop)
+            views = Views.draw(len(image), free, start, config.views)
+            view = objective.crop(image, views, config.opponent.crop)
             with self.autocast():
-                before = self.opponent.classifier(self.features(seen))
+                before = self.opponent.classifier(self.features(view))
             # Of 16 edits of each picture every fourth: a fair sample at a fraction of the time.
             for attribute in editable[(start // config.train.batch_size) % 4 :: 4]:
-                asked = self._inverted(labels, attribute)
+                requested = self._inverted(labels, attribute)
                 with self.autocast():
-                    edited, _ = objective.edit(self.average, image, asked.change)
+                    edited, _ = objective.edit(self.average, image, requested.change)
                     logits = self.opponent.classifier(
                         self.features(objective.crop(edited, views, config.opponent.crop))
                     )
-                shown.append(((logits[:, attribute] > 0) == (asked.target[:, attribute] > 0)).float().mean())
-                moved = ((logits > 0) != (before > 0)) & asked.kept
-                kept.append(moved.float().sum() / asked.kept.sum())
+                shown.append(((logits[:, attribute] > 0) == (requested.target[:, attribute] > 0)).float().mean())
+                moved = ((logits > 0) != (before > 0)) & requested.kept
+                kept.append(moved.float().sum() / requested.kept.sum())
                 change = (edited - image).abs() * (1 - self._allowed(part.person))
                 outside.append(127.5 * change.mean())
         figures = {
@@ -188,32 +201,43 @@ class EditorTrainer(Trainer):
         image, labels = self._pictures(faces.pixels), torch.from_numpy(faces.labels.astype(np.float32))
         columns = [image]
         for attribute in self.rules.editable.nonzero().flatten().tolist():
-            asked = self._inverted(labels, attribute)
+            requested = self._inverted(labels, attribute)
             with self.autocast():
-                columns.append(objective.edit(self.average, image, asked.change)[0])
+                columns.append(objective.edit(self.average, image, requested.change)[0])
         pictures = torch.stack(columns, dim=1).flatten(0, 1)
-        return images.grid(to_pixels(pictures), columns=len(columns))
+        return codecs.grid(to_pixels(pictures), columns=len(columns))
 
     def _inverted(self, labels: Tensor, attribute: int) -> Requests:
         """What inverts one attribute, all the way, on pictures with `labels` f32 [N, K]."""
         flips = torch.zeros(labels.shape, dtype=torch.bool)
         flips[:, attribute] = True
-        return requests.of_flips(labels, flips, torch.ones(len(labels), 1), self.rules).to(self.device)
+        return requests.of_flips(labels, flips, torch.ones(len(labels), 1), self.rules, self.config.requests).to(
+            self.device
+        )
 
     # -- checkpoints --------------------------------------------------------------------------------------------
 
     def trained(self) -> dict[str, nn.Module]:
         return {"model": self.editor, "ema": self.average, "opponent": self.opponent}
 
+    def optimisers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"optimiser": self.editor_optimiser, "opponent_optimiser": self.opponent_optimiser}
+
+    def warm_start(self, path: Path) -> list[str]:
+        missing = super().warm_start(path)
+        if self.reference is not None:
+            self.reference.load_state_dict(self.average.state_dict())
+        return missing
+
     def state(self) -> dict[str, Any]:
-        return {
-            "optimiser": self.editor_optimiser.state_dict(),
-            "opponent_optimiser": self.opponent_optimiser.state_dict(),
-        }
+        reference = {} if self.reference is None else {"reference": self.reference.state_dict()}
+        return {"target_confidences": [confidence.logits.values for confidence in self.confidences], **reference}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.editor_optimiser.load_state_dict(state["optimiser"])
-        self.opponent_optimiser.load_state_dict(state["opponent_optimiser"])
+        if self.reference is not None:
+            self.reference.load_state_dict(state["reference"])
+        for confidence, values in zip(self.confidences, state["target_confidences"], strict=True):
+            confidence.logits.values = values
 
 
 def ellipse(config: EditorConfig) -> Tensor:

@@ -11,12 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.augmentation import own_noise
+from training.config import ViewsConfig
+from training.noise import own_noise
 
-_GREY_PROBABILITY = 0.3
-_TINT = 0.2  # largest change of a colour's strength
-_BRIGHTNESS = 0.15
-_NOISE = 0.03
+_DEFAULT = ViewsConfig()
 _CHUNKS = 8  # parts of a batch with a corner of their own
 
 
@@ -28,18 +26,20 @@ class Views:
     tint: Tensor  # f32 [N, 3], a factor for each colour
     brightness: Tensor  # f32 [N]
     grey: Tensor  # bool [N]
+    noise: Tensor  # f32 [N], its standard deviation
     seeds: Tensor  # int64 [N], of each picture's own noise
 
     @staticmethod
-    def draw(count: int, free: int, seed: int) -> Views:
+    def draw(count: int, free: int, seed: int, config: ViewsConfig = _DEFAULT) -> Views:
         """Views of `count` pictures, on the CPU; `free` is the picture's side less that of the part."""
         generator = torch.Generator().manual_seed(seed)
         group = torch.arange(count) // -(-count // _CHUNKS)
         return Views(
             corners=torch.randint(0, free + 1, (_CHUNKS, 2), generator=generator)[group],
-            tint=1 + _TINT * (2 * torch.rand(count, 3, generator=generator) - 1),
-            brightness=_BRIGHTNESS * (2 * torch.rand(count, generator=generator) - 1),
-            grey=torch.rand(count, generator=generator) < _GREY_PROBABILITY,
+            tint=1 + config.tint * (2 * torch.rand(count, 3, generator=generator) - 1),
+            brightness=config.brightness * (2 * torch.rand(count, generator=generator) - 1),
+            grey=torch.rand(count, generator=generator) < config.grey,
+            noise=torch.full((count,), config.noise),
             seeds=torch.randint(2**62, (count,), generator=generator),
         )
 
@@ -69,4 +69,5 @@ def degrade(image: Tensor, views: Views, size: int) -> Tensor:
     image = image * tint[:, :, None, None] + brightness[:, None, None, None]
     grey = views.grey.to(image.device)[:, None, None, None]
     image = torch.where(grey, image.mean(dim=1, keepdim=True), image)
-    return image + _NOISE * own_noise(views.seeds, image.shape[1:]).to(image.device)
+    noise = views.noise[:, None, None, None] * own_noise(views.seeds, image.shape[1:])
+    return image + noise.to(image.device)

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from service.bundle import Bundle
+from service.bundle.loader import Bundle
 
 T = TypeVar("T")
 _AT_ONCE = 4  # requests, so that one is decoded while another is in a graph
@@ -76,9 +76,11 @@ class ServiceEditor:
         return np.asarray(found.image().convert("RGB"))
 
     def sweep(self, picture: bytes, attribute: str, target: float, steps: int, side: int) -> np.ndarray:
-        asked = {"target": target, "start": 0, "stop": 1, "steps": steps, "layout": "frames", "size": side}
+        parameters = {"target": target, "start": 0, "stop": 1, "steps": steps, "layout": "frames", "size": side}
         with self._translated():
-            found = self._client.sweep(picture, attribute, format="png", experimental=True, model=self._name, **asked)
+            found = self._client.sweep(
+                picture, attribute, format="png", experimental=True, model=self._name, **parameters
+            )
         return np.stack([np.asarray(one.image().convert("RGB")) for one in found])
 
     def estimates(self, picture: bytes) -> tuple[dict[str, float], tuple[float, float, float, float]]:

@@ -15,7 +15,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from service.runtime import require_onnxruntime
+from service.inference.session import open_session
 from training import networks, tfjs
 
 SIZE = 192  # pixels a side that pictures are shown at; the network takes any size from 75 on
@@ -41,7 +41,7 @@ class _Builder:
 
     def __init__(self, layers: list[dict], weights: dict[str, np.ndarray]) -> None:
         self.weights = weights
-        ends = [place for place, layer in enumerate(layers) if layer["class_name"] == "Concatenate"]
+        ends = [index for index, layer in enumerate(layers) if layer["class_name"] == "Concatenate"]
         if not ends:
             raise TopologyError("the network concatenates nothing, so it is no Inception")
         self.layers = layers[: ends[-1] + 1]
@@ -151,13 +151,7 @@ class Features:
     """Inception V3 on ONNX Runtime, on as many threads as PyTorch takes."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        onnxruntime = require_onnxruntime()
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = torch.get_num_threads()
-        self._session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = open_session(model.SerializeToString(), torch.get_num_threads())
         self.size = len(self(np.zeros((1, SIZE, SIZE, 3), dtype=np.uint8))[0])  # F
 
     @classmethod

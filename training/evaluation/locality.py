@@ -43,8 +43,8 @@ def detail_kept(before: np.ndarray, after: np.ndarray, unmasked: np.ndarray | No
     if unmasked is None:
         unmasked = np.abs(after.astype(np.int16) - before.astype(np.int16)).max(3) <= UNCHANGED
     kept = np.full(len(before), np.nan)
-    for place, where in enumerate(unmasked):
-        was, now = (laplace(picture[place].astype(np.float64) @ _LUMA)[where] for picture in (before, after))
+    for row, where in enumerate(unmasked):
+        was, now = (laplace(picture[row].astype(np.float64) @ _LUMA)[where] for picture in (before, after))
         if where.any() and was.var() > 0:
-            kept[place] = now.var() / was.var()
+            kept[row] = now.var() / was.var()
     return kept

@@ -1,4 +1,4 @@
-"""Where a bundle's editor leaves an aligned picture alone, asked as the service asks it."""
+"""Where a bundle's editor leaves an aligned picture alone, edited as the service edits it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import map_coordinates
 
-from service import images, vectors
-from service.bundle import EDITOR, Bundle
-from service.runtime import require_onnxruntime
+from service.bundle import vectors
+from service.bundle.loader import Bundle
+from service.bundle.manifest import EDITOR
+from service.imaging import codecs
+from service.inference.session import open_session
 from training.graphs import BundleGraphs, encode_unknown
 
 FAINT = 0.05  # a mask below it should change nothing
@@ -27,13 +29,8 @@ class EditorMasks:
     """Those of the graph in a bundle."""
 
     def __init__(self, bundle: Bundle) -> None:
-        onnxruntime = require_onnxruntime()
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
         self._manifest, self._graphs = bundle.manifest, BundleGraphs(bundle)
-        self._editor = onnxruntime.InferenceSession(
-            str(bundle.path(EDITOR)), options, providers=["CPUExecutionProvider"]
-        )
+        self._editor = open_session(bundle.path(EDITOR))
 
     @classmethod
     def of(cls, bundle: Bundle) -> EditorMasks | None:
@@ -43,16 +40,16 @@ class EditorMasks:
     def unmasked(self, pixels: np.ndarray, attribute: str, target: float) -> np.ndarray:
         manifest, frame = self._manifest, self._manifest.editor_frame
         faces = [Image.fromarray(picture) for picture in pixels]
-        own = np.stack([images.crop_resize(face, manifest.frame.crop_box, manifest.frame.image_size) for face in faces])
-        _, shown = encode_unknown(self._graphs, own, len(manifest.attributes))
-        wanted = vectors.edit_target(vectors.attribute_vector({attribute: target}, manifest, "attributes"), manifest)
-        change = vectors.change(shown, vectors.edited(shown, wanted, 1.0))
-        views = np.stack([images.crop_resize(face, frame.crop_box, frame.image_size) for face in faces])
+        own = np.stack([codecs.crop_resize(face, manifest.frame.crop_box, manifest.frame.image_size) for face in faces])
+        _, current = encode_unknown(self._graphs, own, len(manifest.attributes))
+        requested = vectors.edit_target(vectors.attribute_vector({attribute: target}, manifest, "attributes"), manifest)
+        change = vectors.change(current, vectors.edited(current, requested, 1.0))
+        views = np.stack([codecs.crop_resize(face, frame.crop_box, frame.image_size) for face in faces])
         (mask,) = self._editor.run(["mask"], {"image": views, "change": change})
         return np.stack([spread(one[:, :, 0], frame.crop_box, *pixels.shape[1:3]) for one in mask]) < FAINT
 
 
-def spread(mask: np.ndarray, box: images.Box, height: int, width: int) -> np.ndarray:
+def spread(mask: np.ndarray, box: codecs.Box, height: int, width: int) -> np.ndarray:
     """The mask f32 [S, S] of a box of a picture, bilinear, as f32 [height, width]; 0 outside the box."""
     left, top, right, bottom = box
     size = len(mask)

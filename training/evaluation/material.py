@@ -10,7 +10,7 @@ import numpy as np
 from training import networks
 from training.checkpoint import CheckpointError
 from training.config import DataConfig
-from training.dataset import DatasetError, FaceIndex, Pictures, strangers
+from training.data.dataset import DatasetError, FaceIndex, Pictures, strangers
 from training.evaluation import selection
 from training.evaluation.identity import Identity, IdentityUnavailableError
 from training.evaluation.inception import Features
@@ -34,10 +34,10 @@ def photographs(held_out: Partition, train: Partition, each: int) -> tuple[Photo
     """
     unknown = np.flatnonzero(strangers(held_out.index, train.index))
     if not len(unknown):
-        raise DatasetError(f"{held_out.pictures.place(0)}: the pictures to evaluate on show nobody new")
-    asked = selection.choose(held_out.index.labels[unknown], each)
-    used = asked.any(1)
-    return Photographs.read(held_out.pictures, held_out.index.labels, unknown[used]), asked[used]
+        raise DatasetError(f"{held_out.pictures.location(0)}: the pictures to evaluate on show nobody new")
+    selected = selection.choose(held_out.index.labels[unknown], each)
+    used = selected.any(1)
+    return Photographs.read(held_out.pictures, held_out.index.labels, unknown[used]), selected[used]
 
 
 def framing(judge: Judge) -> DataConfig:

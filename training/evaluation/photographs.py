@@ -11,9 +11,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from service import images
+from service.imaging import codecs
 from training import metrics
-from training.dataset import MAX_PIXELS, Pictures
+from training.attributes import Groups
+from training.data.dataset import MAX_PIXELS, Pictures
 from training.evaluation import offering, realism
 from training.evaluation.editing import Editor, side_by_side
 from training.evaluation.identity import KEEPS_IDENTITY, Identity, same_person
@@ -42,31 +43,31 @@ class Photographs:
     def read(cls, pictures: Pictures, labels: np.ndarray, rows: np.ndarray) -> Photographs:
         """Those in int [N] `rows`; `labels`: of all. Raises OSError, DatasetError, or ImageError for a broken one."""
         files = [pictures.encoded(int(row)) for row in rows]
-        pixels = np.stack([np.asarray(images.decode(data, MAX_PIXELS)) for data in files])
+        pixels = np.stack([np.asarray(codecs.decode(data, MAX_PIXELS)) for data in files])
         return cls(files, pixels, labels[rows])
 
 
 @dataclass(frozen=True)
 class Judges:
-    """Whoever looks at the edited pictures. Where a network is missing, a text says why instead.
+    """The networks that judge edited pictures. Where a network is missing, a text says why instead.
 
     `box` is the part of an aligned picture that the judge of attributes and Inception see.
     """
 
     judge: Judge
-    box: images.Box
+    box: codecs.Box
     features: Features | str
     real: Real | None
     identity: Identity | str
 
     def logits(self, pixels: np.ndarray) -> np.ndarray:
         """The judge's, f32 [N, K], on aligned pictures uint8 [N, H, W, 3]."""
-        return self.judge.look(framed(pixels, self.box, self.judge.image_size))[0]
+        return self.judge.predict(framed(pixels, self.box, self.judge.image_size))[0]
 
 
-def framed(pixels: np.ndarray, box: images.Box, size: int) -> np.ndarray:
+def framed(pixels: np.ndarray, box: codecs.Box, size: int) -> np.ndarray:
     """The box of aligned pictures uint8 [N, H, W, 3] at uint8 [N, size, size, 3], as a dataset frames faces."""
-    return np.stack([images.crop_resize(Image.fromarray(picture), box, size) for picture in pixels])
+    return np.stack([codecs.crop_resize(Image.fromarray(picture), box, size) for picture in pixels])
 
 
 def evaluate(
@@ -74,15 +75,16 @@ def evaluate(
     judges: Judges,
     names: list[str],
     faces: Photographs,
-    asked: np.ndarray,
+    selected: np.ndarray,
     ellipse: Ellipse,
     masks: Masks | None = None,
+    groups: Groups = None,
 ) -> dict:
-    """The whole protocol; a JSON-ready report. Each attribute is inverted on the pictures of bool [N, K] `asked`.
+    """The whole protocol; a JSON-ready report. Each attribute is inverted on the pictures of bool [N, K] `selected`.
 
     `masks` are those of a bundle's editor, if it has one.
     """
-    one = _Protocol(editor, judges, names, faces, asked, ellipse, masks)
+    one = _Protocol(editor, judges, names, faces, selected, ellipse, masks, groups)
     for attribute in tqdm(range(len(names)), unit="attribute"):
         for direction in (ADDED, REMOVED):
             one.measure(attribute, direction)
@@ -96,14 +98,15 @@ class _Protocol:
         judges: Judges,
         names: list[str],
         faces: Photographs,
-        asked: np.ndarray,
+        selected: np.ndarray,
         ellipse: Ellipse,
         masks: Masks | None,
+        groups: Groups,
     ) -> None:
-        self.editor, self.judges, self.names, self.faces, self.asked = editor, judges, names, faces, asked
+        self.editor, self.judges, self.names, self.faces, self.selected = editor, judges, names, faces, selected
         self.ellipse, self.masks = ellipse, masks
-        plain = judges.logits(faces.pixels)
-        self.tally = EditTally(names, faces.labels, plain, judges.judge.thresholds, excused(names))
+        unedited = judges.logits(faces.pixels)
+        self.tally = EditTally(names, faces.labels, unedited, judges.judge.thresholds, excused(names, groups))
         self.untouched = self._features(faces.pixels)
         self.described: dict[int, np.ndarray] = {}  # dlib's, of untouched pictures, as they are needed
         shape = (2, len(names))
@@ -116,9 +119,9 @@ class _Protocol:
         return self.judges.features(framed(pixels, self.judges.box, SIZE))
 
     def measure(self, attribute: int, direction: int) -> None:
-        """Edit the pictures that are asked for, and look at what came back."""
+        """Edit the selected pictures, and judge the results."""
         present = self.faces.labels[:, attribute] > 0
-        rows = np.flatnonzero(self.asked[:, attribute] & (present if direction == REMOVED else ~present))
+        rows = np.flatnonzero(self.selected[:, attribute] & (present if direction == REMOVED else ~present))
         if not len(rows):
             return
         name, target = self.names[attribute], 1.0 if direction == ADDED else -1.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.evaluation.report import shown
+from training.evaluation.report import formatted
 
 KIND = "photographs"  # of a report, and its name in a manifest's evaluation
 
@@ -33,8 +33,8 @@ def markdown(report: dict) -> str:
 def _overall(report: dict) -> list[str]:
     edits, effects, realism = report["edits"], report["side_effects"], report["realism"]
     rows = [
-        ("edits that show", *(shown("percent", edits[way]["mean"]) for way in ("balanced", "added", "removed"))),
-        ("side effects, points", *(shown("points", effects[way]["mean"]) for way in ("both", "added", "removed"))),
+        ("edits that show", *(formatted("percent", edits[way]["mean"]) for way in ("balanced", "added", "removed"))),
+        ("side effects, points", *(formatted("points", effects[way]["mean"]) for way in ("both", "added", "removed"))),
     ]
     if "skipped" in realism:
         rows.append((f"realism ratio: skipped, {realism['skipped']}", "-", "-", "-"))
@@ -53,7 +53,7 @@ def _overall(report: dict) -> list[str]:
             rows.append((f"{title}: skipped, {found['skipped']}", "-", "-", "-"))
             continue
         kind = "percent" if part == "identity" else "number"
-        rows.append((title, *(shown(kind, found[way]["mean"]) for way in ("both", "added", "removed"))))
+        rows.append((title, *(formatted(kind, found[way]["mean"]) for way in ("both", "added", "removed"))))
     return ["| | both | added | removed |", "|---|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
 
 
@@ -73,12 +73,12 @@ def _cells(report: dict, way: str, name: str) -> list[str]:
 
     ratio = report["realism"].get(way, {"attributes": {}})["attributes"].get(name)
     return [
-        shown("percent", report["edits"][way]["attributes"][name]),
-        shown("points", report["side_effects"][way]["attributes"][name]),
+        formatted("percent", report["edits"][way]["attributes"][name]),
+        formatted("points", report["side_effects"][way]["attributes"][name]),
         _distances(ratio) if ratio else "-",
-        shown("number", value("locality")),
-        shown("percent", value("identity")),
-        shown("number", value("gradual")),
+        formatted("number", value("locality")),
+        formatted("percent", value("identity")),
+        formatted("number", value("gradual")),
     ]
 
 

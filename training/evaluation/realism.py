@@ -1,8 +1,8 @@
 """How much nearer to real pictures an edit comes, or how much farther away it leads.
 
 The realism ratio of an attribute and a direction is KID(edited, real) / KID(untouched, real), where the real pictures
-show the asked value and the untouched ones are those that were edited: below 1 an edit leads towards reality, above 1
-it spoils the picture. Both are taken among faces of one perceived gender, so that neither measures who wears a beard.
+show the requested value and the untouched ones are those that were edited: below 1 an edit leads towards reality, above
+1 it spoils the picture. Both are taken among faces of one perceived gender, so that neither measures who wears a beard.
 """
 
 from __future__ import annotations
@@ -85,12 +85,12 @@ def ratio(
 
     None where there are too few pictures of one perceived gender and also of both together.
     """
-    asked = real.labels[:, attribute] == (1 if direction == ADDED else -1)
+    has_target = real.labels[:, attribute] == (1 if direction == ADDED else -1)
     everybody = np.ones(len(labels), dtype=bool), np.ones(len(real.labels), dtype=bool)
     pairs = list(zip(groups(labels, real.names, attribute), groups(real.labels, real.names, attribute), strict=True))
-    found = list(_measured(real.features, asked, pairs, edited, untouched, most))
+    found = list(_measured(real.features, has_target, pairs, edited, untouched, most))
     if not found:
-        found = list(_measured(real.features, asked, [everybody], edited, untouched, most))
+        found = list(_measured(real.features, has_target, [everybody], edited, untouched, most))
     if not found:
         return None
     share = np.array([one.pictures for one in found]) / sum(one.pictures for one in found)
@@ -105,14 +105,14 @@ def ratio(
 
 def _measured(
     features: np.ndarray,
-    asked: np.ndarray,
+    has_target: np.ndarray,
     pairs: list[tuple[np.ndarray, np.ndarray]],
     edited: np.ndarray,
     untouched: np.ndarray,
     most: int,
 ) -> Iterator[Ratio]:
     for rows, others in pairs:
-        target = features[others & asked][:most]
+        target = features[others & has_target][:most]
         if rows.sum() < _FEWEST_EDITED or len(target) < _FEWEST_REFERENCES:
             continue
         yield Ratio(

@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from service import images
+from service.imaging import codecs
 from training import networks
-from training.cache import kept
-from training.dataset import MAX_PIXELS, Pictures
+from training.data.cache import kept
+from training.data.dataset import MAX_PIXELS, Pictures
 from training.evaluation import realism
 from training.evaluation.inception import SIZE, Features
 from training.evaluation.realism import Real
@@ -22,20 +22,20 @@ _BATCH = 32
 
 
 def gather(
-    parts: list[tuple[Pictures, np.ndarray]], names: list[str], features: Features, box: images.Box, cache: Path
+    parts: list[tuple[Pictures, np.ndarray]], names: list[str], features: Features, box: codecs.Box, cache: Path
 ) -> Real:
     """Features of real pictures, those of the first of `parts` before those of the next, each part in random order.
 
     A part is pictures and their labels int8 [N, K]. Only pictures of the first part's own file format are taken, since
     another codec's traces would count as a difference. The `box` of each picture is shown to the network.
     """
-    kind = Path(parts[0][0].place(0)).suffix
+    kind = Path(parts[0][0].location(0)).suffix
     rng = np.random.default_rng(0)
     listed = [
         (pictures, row, labels[row])
         for pictures, labels in parts
         for row in rng.permutation(len(pictures)).tolist()
-        if Path(pictures.place(row)).suffix == kind
+        if Path(pictures.location(row)).suffix == kind
     ]
     labels = np.stack([shown for _, _, shown in listed])
     needed = realism.references(labels, names)
@@ -60,6 +60,6 @@ def gather(
     return Real(np.asarray(found).view(np.float32), labels[needed], names)
 
 
-def _framed(data: bytes, box: images.Box) -> np.ndarray:
-    image: Image.Image = images.decode(data, MAX_PIXELS)
-    return images.crop_resize(image, box, SIZE)
+def _framed(data: bytes, box: codecs.Box) -> np.ndarray:
+    image: Image.Image = codecs.decode(data, MAX_PIXELS)
+    return codecs.crop_resize(image, box, SIZE)

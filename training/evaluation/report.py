@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from training import files
+
 
 def rounded(value):
     """A report with its numbers at four digits after the point, and None for NaN."""
@@ -19,7 +21,7 @@ def rounded(value):
     return value
 
 
-def shown(kind: str, value: float | None) -> str:
+def formatted(kind: str, value: float | None) -> str:
     """A number of a report as text; `kind` is percent, points or number."""
     if value is None:
         return "-"
@@ -28,6 +30,5 @@ def shown(kind: str, value: float | None) -> str:
 
 def save(report: dict, directory: Path, text: str, name: str = "evaluation") -> None:
     """Write `<name>.json`, and `text` as `<name>.md`."""
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n")
-    (directory / f"{name}.md").write_text(text)
+    files.write_text(directory / f"{name}.json", json.dumps(report, indent=1) + "\n")
+    files.write_text(directory / f"{name}.md", text)

@@ -10,13 +10,13 @@ REMOVED, ADDED = 0, 1
 DIRECTIONS = ("removed", "added")  # by index
 
 
-def excused(names: list[str]) -> np.ndarray:
+def excused(names: list[str], groups: attribute_rules.Groups = None) -> np.ndarray:
     """bool [2, K, K]: what may change with an edit of attribute k in a direction and is no side effect of it.
 
     Only what adding ends by necessity: the other hair colours, and "no beard" where a beard or a moustache is added.
     """
     found = np.zeros((2, len(names), len(names)), dtype=bool)
-    found[ADDED] = attribute_rules.exclusion_matrix(names).numpy()
+    found[ADDED] = attribute_rules.exclusion_matrix(names, groups).numpy()
     if "No_Beard" in names:
         for name in _BEARDS & set(names):
             found[ADDED, names.index(name), names.index("No_Beard")] = True
@@ -29,21 +29,21 @@ _BEARDS = {"5_o_Clock_Shadow", "Goatee", "Mustache", "Sideburns"}
 class EditTally:
     """What the judge sees after inverting attributes of pictures, picture by picture.
 
-    `plain_logits` f32 [N, K] are the judge's on the same pictures with nothing edited: reconstructions for raw decodes,
-    the pictures themselves for edits of them. An attribute counts as seen above its threshold f32 [K]. `no_side_effect`
-    bool [2, K, K] says which others do not count, by direction; without it those of the same group.
+    `unedited_logits` f32 [N, K] are the judge's on the same pictures with nothing edited: reconstructions for raw
+    decodes, the pictures themselves for edits of them. An attribute counts as seen above its threshold f32 [K].
+    `no_side_effect` bool [2, K, K] says which others do not count, by direction; without it those of the same group.
     """
 
     def __init__(
         self,
         names: list[str],
         labels: np.ndarray,
-        plain_logits: np.ndarray,
+        unedited_logits: np.ndarray,
         thresholds: np.ndarray | float = 0.0,
         no_side_effect: np.ndarray | None = None,
     ) -> None:
         self.names, self.present, self.thresholds = names, labels > 0, thresholds
-        self.plain_error = (plain_logits > thresholds) != self.present
+        self.unedited_error = (unedited_logits > thresholds) != self.present
         if no_side_effect is None:
             no_side_effect = np.stack([attribute_rules.exclusion_matrix(names).numpy()] * 2)
         # The edited attribute itself is no side effect either.
@@ -55,9 +55,9 @@ class EditTally:
     def add(self, attribute: int, logits: np.ndarray, rows: np.ndarray | None = None) -> None:
         """`logits` f32 [M, K] after inverting `attribute` on the pictures int [M] `rows`, or on all of them."""
         rows = np.arange(len(self.present)) if rows is None else rows
-        seen, present = logits > self.thresholds, self.present[rows]
-        self.done[rows, attribute] = seen[:, attribute] != present[:, attribute]
-        error = (seen != present).astype(float) - self.plain_error[rows]
+        predicted, present = logits > self.thresholds, self.present[rows]
+        self.done[rows, attribute] = predicted[:, attribute] != present[:, attribute]
+        error = (predicted != present).astype(float) - self.unedited_error[rows]
         for direction, edited in ((REMOVED, present[:, attribute]), (ADDED, ~present[:, attribute])):
             others = self.counted[direction, attribute]
             if edited.any():
@@ -72,7 +72,7 @@ class EditTally:
         """Accuracy and side effects by attribute, where every picture had every attribute inverted."""
         removed, added = self.by_direction(self.done)
         measures = {
-            # Weighted by how often each direction was asked: the share of all pictures on which the edit shows.
+            # Weighted by how often each direction was requested: the share of all pictures on which the edit shows.
             "accuracy": self.done.mean(0),
             "balanced_accuracy": column_means(np.stack([added, removed])),
             "added": added,

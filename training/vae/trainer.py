@@ -11,29 +11,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from service import images
+from service.imaging import codecs
 from training import attributes as attribute_rules
-from training import distributed, erasure, losses, objective
-from training.augmentation import reframe
+from training import distributed, losses
 from training.config import Config
-from training.dataset import Faces, without_margin
-from training.difficulty import Difficulty
+from training.data.dataset import Faces, without_margin
+from training.data.source import Source
 from training.graphs import TorchGraphs
-from training.model import ConditionalVAE, Opponent, Posterior
 from training.pixels import to_model, to_pixels
-from training.plainness import Plainness
-from training.source import Source
+from training.target_confidence import TargetConfidence
 from training.trainer import Trainer, cosine, set_learning_rate
+from training.vae import erasure, objective
+from training.vae.augmentation import reframe
+from training.vae.difficulty import Difficulty
+from training.vae.model import ConditionalVAE, Opponent, Posterior, reparameterise
 
-VALIDATION_PICTURES = 512
-ERASURE_PICTURES = 4096
-ERASURE_PASS = 512  # of them in memory at a time
+ERASURE_PASS = 512  # pictures in memory at a time
 
 
 class VAETrainer(Trainer):
-    """`source` has the training pictures with a margin, `held_out` others, uint8 [M, S, S, 3], of which the first
-    VALIDATION_PICTURES are looked at.
-    """
+    """`source` has the training pictures with a margin, `held_out` others, uint8 [M, S, S, 3]."""
 
     config: Config
 
@@ -48,20 +45,24 @@ class VAETrainer(Trainer):
     ) -> None:
         super().__init__(config, source, directory, device, command)
         self.frequencies = torch.from_numpy(source.frequencies())
-        seen = held_out.first(VALIDATION_PICTURES)
-        self.validation_pixels = seen.pixels
-        self.validation_labels = torch.from_numpy(seen.labels.astype(np.float32))
-        self.exclusion = attribute_rules.exclusion_matrix(config.data.attributes)
+        validation = held_out.first(config.train.validation_pictures)
+        self.validation_pixels = validation.pixels
+        self.validation_labels = torch.from_numpy(validation.labels.astype(np.float32))
+        names = config.data.attributes
+        self.exclusion = attribute_rules.exclusion_matrix(names, attribute_rules.groups(names, config.data.about))
         size, count = config.data.image_size, len(config.data.attributes)
         # Channels last: convolutions on matrix units run about 1.5 times as fast as with channels first.
-        place = {"device": device, "memory_format": torch.channels_last}
-        self.model = ConditionalVAE(config.model, size, count).to(**place)
-        self.ema = ConditionalVAE(config.model, size, count).to(**place).requires_grad_(False).eval()
+        placement = {"device": device, "memory_format": torch.channels_last}
+        self.model = ConditionalVAE(config.model, size, count).to(**placement)
+        self.ema = ConditionalVAE(config.model, size, count).to(**placement).requires_grad_(False).eval()
         self.ema.load_state_dict(self.model.state_dict())
-        self.opponent = Opponent(config.opponent.channels, size, count).to(**place)
-        self.optimiser = self.make_optimiser(self.model, config.train.learning_rate, config.train.beta1)
-        self.opponent_optimiser = self.make_optimiser(self.opponent, config.train.opponent_learning_rate)
-        self.difficulty, self.plainness = Difficulty(count), Plainness(count, config.loss.plainness_margin)
+        self.opponent = Opponent(config.opponent.channels, size, count).to(**placement)
+        self.optimiser = self.make_optimiser(self.model)
+        self.opponent_optimiser = self.make_opponent_optimiser(self.opponent)
+        self.difficulty, self.target_confidence = (
+            Difficulty(count, config.loss.difficulty_floor),
+            TargetConfidence(count, config.loss.confidence_margin),
+        )
 
     @property
     def total_steps(self) -> int:
@@ -98,7 +99,7 @@ class VAETrainer(Trainer):
                 draws.part(rows),
                 exclusion,
                 frequencies,
-                self.plainness,
+                self.target_confidence,
                 self.config,
                 self.step,
                 self.progress,
@@ -119,26 +120,36 @@ class VAETrainer(Trainer):
             return {"gradient_norm": norm, **scalars}
         pictures, logits = (torch.cat(part) for part in zip(*edits, strict=True))
         self.opponent.requires_grad_(True)
-        answers, _, real_logits = self.descend(self.opponent, self.opponent_optimiser, opponent_loss, passes)
-        self.plainness.update(labels, torch.cat(real_logits))
+        answers, opponent_norm, real_logits = self.descend(
+            self.opponent, self.opponent_optimiser, opponent_loss, passes
+        )
+        self.target_confidence.update(labels, torch.cat(real_logits))
         self.difficulty.update(labels, draws.flips & (draws.strength == 1), logits)
         self.average_weights(self.ema, self.model)
         self.step += 1
-        return {"gradient_norm": norm, **scalars, "opponent_loss": answers.pop("loss"), **answers}
+        norms = {"gradient_norm": norm, "opponent_gradient_norm": opponent_norm}
+        return {**norms, **scalars, "opponent_loss": answers.pop("loss"), **answers}
 
     def _batch(self) -> tuple[Tensor, Tensor, objective.Draws]:
         """This process's part of the batch: pictures f32 [N, 3, S, S], labels f32 [N, K] and draws."""
         config, size, mine = self.config, self.config.train.batch_size, self.loader.part
-        epoch, place = divmod(self.step, self.steps_per_epoch)
+        epoch, position = divmod(self.step, self.steps_per_epoch)
         faces = self.loader.take(self.step)
-        rng = np.random.default_rng([config.train.seed, epoch, place])
+        rng = np.random.default_rng([config.train.seed, epoch, position])
         framing = self._framing(rng)
         image = to_model(faces.pixels, self.device)
         image = reframe(image, config.data.image_size, *(part[mine].to(self.device) for part in framing))
         labels = torch.from_numpy(faces.labels.astype(np.float32))
         odds = losses.flip_probabilities(self.frequencies, labels, self.difficulty.of(labels))
         draws = objective.Draws.make(
-            odds, self.model.latent_size, int(rng.integers(2**62)), size, mine, config.train.labelled_share
+            odds,
+            self.model.latent_size,
+            int(rng.integers(2**62)),
+            size,
+            mine,
+            config.train.labelled_share,
+            (config.loss, config.opponent),
+            config.data.image_size,
         )
         return image, labels.to(self.device), draws.to(self.device)
 
@@ -176,13 +187,15 @@ class VAETrainer(Trainer):
         Done while training goes on, the decoder learns its edits on top of the step between the mean faces of both
         values; done once at the end, that step is added to edits that were learned without it.
         """
-        count, graphs, found = min(len(self.source), ERASURE_PICTURES), TorchGraphs(self.ema), []
+        count, graphs, found = min(len(self.source), self.config.train.erasure_pictures), TorchGraphs(self.ema), []
         for start in range(0, count, ERASURE_PASS):
             faces = self.source.read(np.arange(start, min(start + ERASURE_PASS, count)))
             with self.autocast():
                 found.append(graphs.whole_mean(without_margin(faces.pixels, self.config.data.image_size)))
-        mean, shown = (torch.cat(part) for part in zip(*found, strict=True))
-        found = erasure.regress(mean, shown, self.config.train.erasure_ridge)
+        mean, current = (torch.cat(part) for part in zip(*found, strict=True))
+        if not (mean.isfinite().all() and current.isfinite().all()):
+            raise self.diverged("the averaged model's latents diverged")
+        found = erasure.regress(mean, current, self.config.train.erasure_ridge)
         # The same pictures everywhere, but processes must stay equal to the last bit.
         weight, bias = (distributed.average(part) for part in found)
         for model in (self.model, self.ema):
@@ -211,6 +224,8 @@ class VAETrainer(Trainer):
             reconstruction = self.ema.decode(posterior.mean, posterior.attributes)
         values = self._validate_edits(image, labels, posterior, reconstruction) if self.config.loss.edits else {}
         mse = losses.mean_squared_error(reconstruction, image)
+        with self.autocast():
+            drawn = self.ema.decode(self._posterior_sample(posterior), posterior.attributes)
         kl = losses.kl_divergence(posterior.mean, posterior.log_variance).mean()
         estimates = (posterior.attribute_logits > 0) == (labels > 0)
         values |= {
@@ -218,8 +233,14 @@ class VAETrainer(Trainer):
             "psnr": losses.psnr(mse),
             "kl": float(kl),
             "estimate_accuracy": float(estimates.float().mean()),
+            "sampled_mse": float(losses.mean_squared_error(drawn, image)),
         }
         return values | {"score": self.score(values)}, self.sample_grid()
+
+    def _posterior_sample(self, posterior: Posterior) -> Tensor:
+        """Latents f32 [N, Z] from the posterior, the same in every validation: the evidence bound is about samples."""
+        noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(0)).to(self.device)
+        return reparameterise(posterior.mean, posterior.log_variance, noise)
 
     def _validate_edits(
         self, image: Tensor, labels: Tensor, posterior: Posterior, reconstruction: Tensor
@@ -228,9 +249,9 @@ class VAETrainer(Trainer):
         self.opponent.eval()
         with self.autocast():
             for attribute in range(labels.shape[1]):
-                asked = attribute_rules.invert_one(posterior.attributes, labels, attribute, self.exclusion)
+                target = attribute_rules.invert_one(posterior.attributes, labels, attribute, self.exclusion)
                 weight = F.one_hot(torch.tensor(attribute, device=self.device), labels.shape[1]).float()
-                edited = self.ema.decode(posterior.mean, asked)
+                edited = self.ema.decode(posterior.mean, target)
                 for found, pictures in ((raw, edited), (residual, image + edited - reconstruction)):
                     logits = self.opponent.classifier(pictures.clamp(-1, 1))
                     found.append(losses.attribute_loss(logits, -labels, weight.expand_as(labels)))
@@ -241,12 +262,13 @@ class VAETrainer(Trainer):
         }
 
     def score(self, values: dict[str, float]) -> float:
-        """What `best.pt` minimises: the negative evidence bound on held-out pictures, in nats per pixel value.
+        """What `best.pt` minimises: the negative evidence bound on held-out pictures, in nats per pixel value, up to
+        log(2 pi) / 2, with one sample of each posterior.
 
         Edits have no part in it: the opponent that judges them changes from epoch to epoch.
         """
         size = 3 * self.config.data.image_size**2
-        return 0.5 * math.log(values["mse"]) + self.config.loss.beta * values["kl"] / size
+        return 0.5 * math.log(values["sampled_mse"]) + self.config.loss.beta * values["kl"] / size
 
     @torch.no_grad()
     def sample_grid(self, faces: int = 8) -> np.ndarray:
@@ -256,26 +278,25 @@ class VAETrainer(Trainer):
         posterior = self.ema.encode(image, torch.full_like(labels, torch.nan))
         columns = [image, self.ema.decode(posterior.mean, posterior.attributes)]
         for attribute in range(labels.shape[1]):
-            asked = attribute_rules.invert_one(posterior.attributes, labels, attribute, self.exclusion)
-            columns.append(self.ema.decode(posterior.mean, asked))
+            target = attribute_rules.invert_one(posterior.attributes, labels, attribute, self.exclusion)
+            columns.append(self.ema.decode(posterior.mean, target))
         pictures = torch.stack(columns, dim=1).flatten(0, 1)
-        return images.grid(to_pixels(pictures), columns=len(columns))
+        return codecs.grid(to_pixels(pictures), columns=len(columns))
 
     # -- checkpoints --------------------------------------------------------------------------------------------
 
     def trained(self) -> dict[str, nn.Module]:
         return {"model": self.model, "ema": self.ema, "opponent": self.opponent}
 
+    def optimisers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"optimiser": self.optimiser, "opponent_optimiser": self.opponent_optimiser}
+
     def state(self) -> dict[str, Any]:
         return {
-            "optimiser": self.optimiser.state_dict(),
-            "opponent_optimiser": self.opponent_optimiser.state_dict(),
             "difficulty": self.difficulty.disbelief.values,
-            "plainness": self.plainness.logits.values,
+            "target_confidence": self.target_confidence.logits.values,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.opponent_optimiser.load_state_dict(state["opponent_optimiser"])
         self.difficulty.disbelief.values = state["difficulty"]
-        self.plainness.logits.values = state["plainness"]
+        self.target_confidence.logits.values = state["target_confidence"]

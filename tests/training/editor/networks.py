@@ -65,5 +65,5 @@ def config(**sections: dict) -> EditorConfig:
         "train": {"steps": 8, "batch_size": 8, "validate_every": 4, "precision": "fp32"},
     }
     for section, changes in sections.items():
-        values[section] |= changes
+        values[section] = values.get(section, {}) | changes
     return parse(values)

@@ -1,7 +1,7 @@
 import torch
 
 from tests.training.editor.networks import NAMES, config
-from training.editor.model import MAX_FLOW, EditFields, Editor, apply_fields, warp
+from training.editor.model import EditFields, Editor, apply_fields, warp
 
 
 def make(seed=0):
@@ -21,7 +21,7 @@ def test_fields_have_the_shapes_and_ranges_that_the_bundle_promises():
     assert fields.flow.shape == (3, 2, 32, 32)
     assert ((fields.mask >= 0) & (fields.mask <= 1)).all()
     assert fields.gain.abs().max() <= 1
-    assert (fields.flow.abs() <= MAX_FLOW * fields.mask).all()
+    assert (fields.flow.abs() <= config().model.max_flow * fields.mask).all()
 
 
 def test_no_change_is_no_edit_exactly():
@@ -33,8 +33,8 @@ def test_no_change_is_no_edit_exactly():
 
 
 def test_a_small_change_is_a_small_edit():
-    editor, image, asked = make(), torch.rand(2, 3, 32, 32), change(2)
-    sizes = [editor(image, step * asked).mask.mean().item() for step in (0.0, 0.01, 0.05, 1.0)]
+    editor, image, requested = make(), torch.rand(2, 3, 32, 32), change(2)
+    sizes = [editor(image, step * requested).mask.mean().item() for step in (0.0, 0.01, 0.05, 1.0)]
     assert sizes == sorted(sizes)
     assert sizes[1] < 0.2 * sizes[3]
 

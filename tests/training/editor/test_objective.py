@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -5,9 +7,11 @@ from tests.training.editor.networks import KEPT, NAMES, config, features
 from training.editor import critic, objective, requests
 from training.editor.model import Editor
 from training.editor.views import Views, crop, degrade
+from training.target_confidence import TargetConfidence
 
 LABELS = [*NAMES, *KEPT]
 CONFIG = config(opponent={"regions": [[0, 8, 32, 24]]})
+CONFIDENCES = [TargetConfidence(len(LABELS), CONFIG.loss.confidence_margin) for _ in objective.CLASSIFIERS]
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +29,14 @@ def make_batch(count=8, change=True):
     generator = torch.Generator().manual_seed(0)
     labels = torch.where(torch.rand(count, len(LABELS), generator=generator) < 0.5, 1.0, -1.0)
     rules = requests.Rules.of(NAMES, KEPT)
-    asked = requests.draw(labels, torch.full((len(LABELS),), 0.5), rules, count, slice(None), 0)
+    requested = requests.draw(labels, torch.full((len(LABELS),), 0.5), rules, count, slice(None), 0)
     if not change:
-        asked = requests.Requests(torch.zeros_like(asked.change), labels, torch.zeros_like(labels), labels < 2)
+        nothing = torch.zeros_like(labels)
+        requested = requests.Requests(
+            torch.zeros_like(requested.change), labels, nothing, labels < 2, requested.anchored
+        )
     image = torch.rand(count, 3, 32, 32, generator=generator) * 2 - 1
-    return objective.Batch(image, labels, torch.ones(count, 1, 32, 32), asked, Views.draw(count, 0, 0))
+    return objective.Batch(image, labels, torch.ones(count, 1, 32, 32), requested, Views.draw(count, 0, 0))
 
 
 def silent(module):
@@ -43,7 +50,7 @@ def test_everything_that_is_trained_receives_a_gradient(frozen):
             head.patches.bias.fill_(2.0)
     batch = make_batch()
     opponent.requires_grad_(False)
-    total, parts, seen = objective.editor_loss(editor, opponent, frozen, batch, CONFIG, step=10**6)
+    total, parts, seen = objective.editor_loss(editor, opponent, frozen, batch, CONFIDENCES, CONFIG, step=10**6)
     total.backward()
     assert set(parts) == {"edit", "keep", "adversarial", "adversarial_0", "change", "outside", "mask", "flow"}
     assert silent(editor) == []
@@ -56,10 +63,28 @@ def test_everything_that_is_trained_receives_a_gradient(frozen):
     assert silent(opponent) == []
 
 
+def test_anchored_edits_are_those_of_the_reference(frozen):
+    editor, opponent = make()
+    torch.manual_seed(1)
+    other = Editor(CONFIG.model, 32, len(NAMES))
+    batch = make_batch()
+    edited, _ = objective.edit(editor, batch.image, batch.requests.change)
+    assert objective.anchor_loss(edited, editor, batch) == 0
+    distance = (edited - objective.edit(other, batch.image, batch.requests.change)[0]).abs().mean(dim=(1, 2, 3))
+    torch.testing.assert_close(objective.anchor_loss(edited, other, batch), distance.mean())
+    half = torch.arange(8) < 4
+    partly = replace(batch, requests=replace(batch.requests, anchored=half))
+    torch.testing.assert_close(objective.anchor_loss(edited, other, partly), (distance * half).mean())
+    none = replace(batch, requests=replace(batch.requests, anchored=half & ~half))
+    assert objective.anchor_loss(edited, other, none) == 0
+    _, parts, _ = objective.editor_loss(editor, opponent, frozen, partly, CONFIDENCES, CONFIG, 0, reference=other)
+    assert parts["anchor"] > 0
+
+
 def test_without_edits_the_critic_does_not_learn(frozen):
     _, opponent = make()
     batch = make_batch()
-    seen = objective.look_at_pictures(frozen, batch, CONFIG)
+    seen = objective.real_inputs(frozen, batch, CONFIG)
     frequencies = torch.full((len(LABELS),), 0.5)
     total, parts, _ = objective.opponent_loss(opponent, batch, seen, frequencies, torch.ones(8), CONFIG)
     total.backward()
@@ -70,7 +95,7 @@ def test_without_edits_the_critic_does_not_learn(frozen):
 
 def test_an_edit_that_changes_nothing_keeps_everything_and_reaches_nowhere(frozen):
     editor, opponent = make()
-    _, parts, _ = objective.editor_loss(editor, opponent, frozen, make_batch(change=False), CONFIG, step=0)
+    _, parts, _ = objective.editor_loss(editor, opponent, frozen, make_batch(change=False), CONFIDENCES, CONFIG, step=0)
     assert parts["keep"].item() == pytest.approx(0, abs=1e-5)
     assert parts["change"].item() == pytest.approx(0, abs=1e-5)
     assert parts["mask"].item() == 0
@@ -79,10 +104,10 @@ def test_an_edit_that_changes_nothing_keeps_everything_and_reaches_nowhere(froze
 def test_change_counts_as_outside_where_edits_may_not_reach(frozen):
     editor, opponent = make()
     batch = make_batch()
-    _, parts, _ = objective.editor_loss(editor, opponent, frozen, batch, CONFIG, step=0)
+    _, parts, _ = objective.editor_loss(editor, opponent, frozen, batch, CONFIDENCES, CONFIG, step=0)
     assert parts["outside"].item() == 0
     nowhere = objective.Batch(batch.image, batch.labels, 0 * batch.allowed, batch.requests, batch.views)
-    _, parts, _ = objective.editor_loss(editor, opponent, frozen, nowhere, CONFIG, step=0)
+    _, parts, _ = objective.editor_loss(editor, opponent, frozen, nowhere, CONFIDENCES, CONFIG, step=0)
     assert parts["outside"].item() == pytest.approx(parts["change"].item())
 
 

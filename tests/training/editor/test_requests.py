@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from tests.training.editor.networks import KEPT, NAMES
+from training.config import RequestsConfig
 from training.editor import requests
 
 LABELS = [*NAMES, *KEPT]
@@ -22,37 +23,62 @@ def names_of(row):
 
 
 def test_adding_a_hair_colour_takes_away_the_one_that_is_there():
-    asked = flip(face("Black_Hair", "Smiling"), "Blond_Hair")
-    told = dict(zip(NAMES, asked.change[0].tolist(), strict=True))
+    requested = flip(face("Black_Hair", "Smiling"), "Blond_Hair")
+    told = dict(zip(NAMES, requested.change[0].tolist(), strict=True))
     assert (told.pop("Blond_Hair"), told.pop("Black_Hair")) == (1, -1)
     assert set(told.values()) == {0}
-    assert asked.target[0, LABELS.index("Black_Hair")] == -1
-    weights = dict(zip(LABELS, asked.asked[0].tolist(), strict=True))
+    assert requested.target[0, LABELS.index("Black_Hair")] == -1
+    weights = dict(zip(LABELS, requested.weight[0].tolist(), strict=True))
     assert (weights["Blond_Hair"], weights["Black_Hair"], weights["Smiling"]) == (1, 0.5, 0)
 
 
 def test_what_was_not_there_does_not_dilute_the_edit():
-    assert names_of(flip(face("Smiling"), "Blond_Hair").asked[0]) == {"Blond_Hair"}
+    assert names_of(flip(face("Smiling"), "Blond_Hair").weight[0]) == {"Blond_Hair"}
 
 
 def test_an_attribute_takes_others_away_without_telling_the_editor():
-    asked = flip(face("No_Beard", "Smiling"), "Mustache")
-    assert names_of(asked.change[0].new_tensor([*asked.change[0].tolist(), 0, 0])) == {"Mustache"}
-    assert asked.target[0, LABELS.index("No_Beard")] == -1
-    assert not asked.kept[0, LABELS.index("No_Beard")]
-    assert asked.kept[0, LABELS.index("Smiling")]
+    requested = flip(face("No_Beard", "Smiling"), "Mustache")
+    assert names_of(requested.change[0].new_tensor([*requested.change[0].tolist(), 0, 0])) == {"Mustache"}
+    assert requested.target[0, LABELS.index("No_Beard")] == -1
+    assert not requested.kept[0, LABELS.index("No_Beard")]
+    assert requested.kept[0, LABELS.index("Smiling")]
+
+
+def test_a_smile_goes_with_the_mouth_that_it_opened():
+    """Without telling the editor, which is not told either that the face has its mouth open."""
+    labels = ["Bangs", "Mouth_Slightly_Open", "Smiling"]
+    rules, strength = requests.Rules.of(labels, []), torch.ones(1, 1)
+    present, only_smile = torch.ones(1, 3), torch.tensor([[False, False, True]])
+    requested = requests.of_flips(present, only_smile, strength, rules)
+    assert requested.change.tolist() == [[0, 0, -1]]
+    assert requested.target.tolist() == [[1, -1, -1]]
+    assert requested.weight.tolist() == [[0, 0.5, 1]]
+    assert requested.kept.tolist() == [[True, False, False]]
+    # A closed mouth stays closed, and an added smile opens none.
+    for face in ([[1.0, -1.0, 1.0]], [[1.0, 1.0, -1.0]], [[1.0, -1.0, -1.0]]):
+        assert requests.of_flips(torch.tensor(face), only_smile, strength, rules).kept.tolist() == [[True, True, False]]
+
+
+def test_emphasised_attributes_are_requested_more_often():
+    labels = torch.full((3000, len(LABELS)), -1.0)
+    config = RequestsConfig(second=0.0, emphasis={"Smiling": 4.0})
+    rules = requests.Rules.of(NAMES, KEPT, config=config)
+    found = requests.draw(labels, torch.full((len(LABELS),), 0.5), rules, 3000, slice(None), 3, config)
+    smiles = found.change[:, NAMES.index("Smiling")] > 0
+    assert smiles.float().mean().item() == pytest.approx(4 / (len(NAMES) + 3), abs=0.04)
+    assert torch.equal(found.anchored, ~smiles)  # the others keep what a run began with
 
 
 def test_all_that_nobody_may_edit_is_kept():
-    asked = flip(face("Wearing_Hat"), "Smiling")
-    assert {"Wearing_Hat", "Wearing_Lipstick"} <= names_of(asked.kept[0])
+    requested = flip(face("Wearing_Hat"), "Smiling")
+    assert {"Wearing_Hat", "Wearing_Lipstick"} <= names_of(requested.kept[0])
     assert "Wearing_Lipstick" not in names_of(flip(face("Wearing_Lipstick"), "Male").kept[0])
 
 
 def test_half_an_edit_asks_for_half_the_way():
-    asked = flip(face("Smiling"), "Smiling", strength=0.5)
-    assert asked.change[0, NAMES.index("Smiling")] == -0.5
-    assert asked.target[0, LABELS.index("Smiling")] == 0
+    requested = flip(face("Smiling"), "Smiling", strength=0.5)
+    assert requested.change[0, NAMES.index("Smiling")] == -0.5
+    assert requested.target[0, LABELS.index("Smiling")] == 0
 
 
 def drawn(labels, seed=0, rows=slice(None), count=None):
@@ -62,7 +88,7 @@ def drawn(labels, seed=0, rows=slice(None), count=None):
     return requests.draw(labels[rows], frequencies, RULES, count, rows, seed)
 
 
-def test_rare_values_are_asked_for_as_often_as_common_ones():
+def test_rare_values_are_requested_as_often_as_common_ones():
     labels = torch.where(torch.rand(4000, len(LABELS), generator=torch.Generator().manual_seed(1)) < 0.5, 1.0, -1.0)
     bald = torch.rand(4000, generator=torch.Generator().manual_seed(2)) < 0.04
     labels[:, 0] = torch.where(bald, 1.0, -1.0)
@@ -73,13 +99,13 @@ def test_rare_values_are_asked_for_as_often_as_common_ones():
 
 def test_only_editable_attributes_are_inverted_one_or_two_at_a_time():
     labels = torch.ones(500, len(LABELS))
-    asked = drawn(labels)
-    inverted = (asked.target < 1).sum(1)
-    assert asked.change.shape == (500, len(NAMES))
+    requested = drawn(labels)
+    inverted = (requested.target < 1).sum(1)
+    assert requested.change.shape == (500, len(NAMES))
     assert ((inverted >= 1) & (inverted <= 2)).all()
-    assert (asked.target[:, len(NAMES) :] == 1).all()
+    assert (requested.target[:, len(NAMES) :] == 1).all()
     assert 0.05 < (inverted == 2).float().mean() < 0.3
-    full = asked.change.abs().amax(1) >= 0.85
+    full = requested.change.abs().amax(1) >= 0.85
     assert 0.7 < full.float().mean() < 0.95
 
 
@@ -89,3 +115,13 @@ def test_requests_do_not_depend_on_who_draws_which_part(rows):
     whole, part = drawn(labels), drawn(labels, rows=rows, count=8)
     for name, value in vars(whole.part(rows)).items():
         assert torch.equal(getattr(part, name), value), name
+
+
+def test_the_configuration_decides_what_is_requested():
+    labels = torch.full((400, len(LABELS)), -1.0)
+    config = RequestsConfig(second=0.0, partial=0.0, least_full_change=0.5)
+    requested = requests.draw(labels, torch.full((len(LABELS),), 0.5), RULES, 400, slice(None), 3, config)
+    assert ((requested.weight == 1).sum(1) == 1).all()
+    full = requested.change[requested.change > 0]
+    assert 0.5 <= full.min() < 0.55
+    assert full.max() <= 1

@@ -63,6 +63,25 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(tmp_path):
         assert torch.equal(ours, theirs)
 
 
+def test_the_reference_of_anchored_edits_survives_a_resume(tmp_path):
+    """It is what the run began with, and not what it has become."""
+    settings = {"requests": {"emphasis": {"Smiling": 2.0}}, "loss": {"anchor": 1.0}}
+    first = make(tmp_path)
+    run(first, 4)
+    first.save("last.pt")
+    begun = make(tmp_path, **settings)
+    begun.warm_start(tmp_path / "last.pt")
+    began = {name: value.clone() for name, value in begun.average.state_dict().items()}
+    run(begun, 4)
+    begun.save("anchored.pt")
+    resumed = make(tmp_path, **settings)
+    resumed.resume(tmp_path / "anchored.pt")
+    now = resumed.average.state_dict()
+    assert any(not torch.equal(now[name], value) for name, value in began.items())
+    for name, value in resumed.reference.state_dict().items():
+        torch.testing.assert_close(value, began[name])
+
+
 def test_the_classifiers_have_a_head_start(tmp_path):
     trainer = make(tmp_path)
     before = {name: value.clone() for name, value in trainer.editor.state_dict().items()}

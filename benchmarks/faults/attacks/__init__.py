@@ -1,0 +1,1 @@
+"""Attacks on decoders by kind: each takes a random generator and returns a file."""

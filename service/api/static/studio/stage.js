@@ -1,0 +1,174 @@
+// The photo: before and after with a divider between them, as near as one likes, and its faces outlined.
+
+import { byId, decoded, element } from "./dom.js";
+import { WHOLE, Viewport, around, union } from "./geometry.js";
+
+const NEAR = 1.8; // times the face's box, on opening
+
+export class Stage {
+  viewport = new Viewport(1, 1, 1);
+  #stage = byId("stage");
+  #images = { before: byId("before"), after: byId("after"), sharp: byId("sharp") };
+  #outlines = byId("outlines");
+  #divider = byId("divider");
+  #onView;
+  #urls = new Map();
+  #photo = null;
+  #sharp = null; // the picture that was laid over the photo last
+  #used = false;
+
+  /** `onView()` is called when another part of the photo is seen. */
+  constructor(onView) {
+    this.#onView = onView;
+    this.#divider.addEventListener("input", () => this.#divide());
+    new ResizeObserver(() => this.#resize()).observe(this.#stage);
+    this.#divide();
+  }
+
+  get element() {
+    return this.#stage;
+  }
+
+  /** The picture of the edited photo as it is shown: an image element. */
+  get edited() {
+    return this.#images.after;
+  }
+
+  get share() {
+    return Number(this.#divider.value);
+  }
+
+  async open(photo) {
+    this.#photo = photo;
+    if (!this.#used) {
+      this.#used = true; // the handle in the middle tells that there is something to compare
+      this.divide(50);
+    }
+    this.viewport = new Viewport(photo.width / photo.height, this.#stage.clientWidth, this.#stage.clientHeight);
+    this.#outlines.replaceChildren(...(photo.faces.length > 1 ? photo.faces.map((face) => this.#outline(face)) : []));
+    await Promise.all([this.#put("before", photo.file), this.showEdited(photo.preview.picture)]);
+    this.#placed();
+  }
+
+  /** Show the edited picture; it is decoded first, so that nothing flickers. */
+  showEdited(picture) {
+    return this.#put("after", picture);
+  }
+
+  /** Lay a sharper picture of a part of the photo over it, which is what the pointer finds if it is the whole; null takes it away. */
+  async showSharp(picture, region = WHOLE) {
+    const { sharp } = this.#images;
+    const isShown = picture === this.#sharp && region === WHOLE;
+    this.#sharp = picture;
+    if (!picture || isShown) {
+      sharp.hidden = !picture;
+      return;
+    }
+    await this.#put("sharp", picture);
+    const [left, top, right, bottom] = region;
+    for (const [name, value] of Object.entries({ left, top, width: right - left, height: bottom - top })) {
+      sharp.style.setProperty(`--${name}`, String(value));
+    }
+    sharp.toggleAttribute("data-whole", region === WHOLE);
+    sharp.hidden = false;
+  }
+
+  /** Look at one face, or at all of them. */
+  look(index = null) {
+    const { faces, width, height } = this.#photo;
+    if (index !== null) this.viewport.show(around(faces[index].share, NEAR, width, height));
+    else if (faces.length === 1) this.viewport.fit();
+    else this.viewport.show(union(faces.map((face) => around(face.share, NEAR, width, height))));
+    this.#placed();
+  }
+
+  /** Change what is seen by `change(viewport)`. */
+  view(change) {
+    change(this.viewport);
+    this.#placed();
+  }
+
+  choose(index, isEdited) {
+    for (const [place, outline] of [...this.#outlines.children].entries()) {
+      outline.toggleAttribute("data-chosen", place === index);
+      outline.toggleAttribute("data-edited", isEdited(place));
+    }
+  }
+
+  /** The face at a point of the stage, or null. */
+  faceAt(x, y) {
+    const place = this.viewport.place;
+    const [across, down] = [(x - place.x) / place.w, (y - place.y) / place.h];
+    const hit = this.#photo?.faces.find(({ share }) => across >= share[0] && down >= share[1] && across <= share[2] && down <= share[3]);
+    return hit?.index ?? null;
+  }
+
+  /** Show the photo as it was, while something is held. */
+  set comparing(comparing) {
+    this.#stage.toggleAttribute("data-comparing", comparing);
+  }
+
+  set busy(busy) {
+    this.#stage.toggleAttribute("data-busy", busy);
+    this.#stage.setAttribute("aria-busy", String(busy));
+  }
+
+  /** Outlines fade while somebody edits. */
+  set editing(editing) {
+    this.#stage.toggleAttribute("data-editing", editing);
+  }
+
+  /** Put the divider at so many percent. */
+  divide(share) {
+    this.#divider.value = String(share);
+    this.#divide();
+  }
+
+  #divide() {
+    const { share } = this;
+    this.#stage.style.setProperty("--split", `${share}%`);
+    this.#stage.toggleAttribute("data-divided", share > 0);
+    this.#divider.setAttribute("aria-valuetext", `${share} % before`);
+  }
+
+  #resize() {
+    const { clientWidth, clientHeight } = this.#stage;
+    if (!clientWidth || !clientHeight) return;
+    // The divider's handle is as high as the stage, and a thumb does not know percentages of it.
+    this.#stage.style.setProperty("--height", `${clientHeight}px`);
+    this.viewport.resize(clientWidth, clientHeight);
+    this.#placed();
+  }
+
+  #placed() {
+    const { x, y, w, h } = this.viewport.place;
+    for (const [name, value] of Object.entries({ x, y, w, h })) this.#stage.style.setProperty(`--${name}`, `${value}px`);
+    const zoomed = this.viewport.zoom > 1.001;
+    this.#stage.toggleAttribute("data-zoomed", zoomed);
+    for (const image of Object.values(this.#images)) image.draggable = !zoomed; // out of the page; else a drag moves the photo
+    if (this.#photo) this.#onView();
+  }
+
+  #outline(face) {
+    const outline = element("div", {}, element("span", {}, ""));
+    const [left, top, right, bottom] = face.share;
+    const place = { left, top, width: right - left, height: bottom - top };
+    for (const [side, share] of Object.entries(place)) outline.style.setProperty(side, `${100 * share}%`);
+    return outline;
+  }
+
+  /** Number the outlines as the faces below are numbered. */
+  number(order) {
+    for (const [place, index] of order.entries()) {
+      const outline = this.#outlines.children[index];
+      if (outline) outline.firstChild.textContent = String(place + 1);
+    }
+  }
+
+  async #put(name, picture) {
+    const probe = await decoded(picture);
+    URL.revokeObjectURL(this.#urls.get(name));
+    this.#urls.set(name, probe.src);
+    this.#images[name].src = probe.src;
+  }
+}

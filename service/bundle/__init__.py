@@ -1,0 +1,1 @@
+"""The bundle: the only contract between training and serving."""

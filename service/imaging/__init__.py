@@ -1,0 +1,1 @@
+"""Pixels: decoding, encoding, framing, and edits applied at the photograph's resolution."""

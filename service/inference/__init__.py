@@ -1,0 +1,1 @@
+"""Graphs that run: dynamic batching, ONNX Runtime, models and their reload."""

@@ -1,0 +1,1 @@
+"""What a request asks for, callable without HTTP: encode, generate, edit, sweep and verify."""

@@ -1,0 +1,1 @@
+"""Provenance of pictures: metadata, watermarks and signed manifests, written and read."""

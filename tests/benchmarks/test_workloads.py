@@ -1,0 +1,55 @@
+"""What servers are loaded with: pictures of the right kind, and requests that differ."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from benchmarks.request_formats import Json, JsonBatch, OpenInference, RawBody
+from benchmarks.workloads import facet_workloads, photo_edit, photograph, portrait, workloads
+
+BUNDLE = Path(__file__).parents[2] / "bundles" / "celeba64"
+MANIFEST = {"attributes": [{"name": "Smiling"}, {"name": "Young"}]}
+
+
+def test_a_photograph_is_as_large_as_requested_and_has_grain():
+    data = photograph(Image.new("RGB", (64, 64), "red"), 400, 300)
+    picture = Image.open(io.BytesIO(data))
+    assert (picture.format, picture.size) == ("JPEG", (400, 300))
+    assert picture.getpixel((175, 125))[0] > 200  # the face
+    assert len({picture.getpixel((x, 290)) for x in range(100)}) > 10
+
+
+def test_portraits_differ_by_seed_and_have_a_photographs_bytes():
+    one, other = portrait(0, 178, 218), portrait(1, 178, 218)
+    assert one != other
+    assert portrait(0, 178, 218) == one
+    assert Image.open(io.BytesIO(one)).size == (178, 218)
+    assert 5_000 < len(one) < 20_000
+
+
+def test_no_two_requests_of_a_workload_are_the_same():
+    found = facet_workloads(BUNDLE, 4)
+    assert {name: len(requests) for name, requests in found.items()} == {"generate": 4, "edit": 4, "mixed": 8}
+    assert found["mixed"][:2] == [found["generate"][0], found["edit"][0]]
+    assert len({request.payload for request in found["mixed"]}) == 8
+
+
+@pytest.mark.parametrize("request_format", [RawBody(), Json(), JsonBatch(), OpenInference()], ids=repr)
+def test_each_format_carries_the_attribute_and_the_seed(request_format):
+    generate = workloads(request_format, MANIFEST, [b"one", b"two"])["generate"]
+    _, headers, body = generate[1].parts()
+    assert headers["Content-Type"] == "application/json"
+    assert "Young" in body.decode()
+    assert "Smiling" not in body.decode()
+    assert json.loads(body) != json.loads(generate[0].parts()[2])
+
+
+def test_an_edit_of_a_photograph_gets_a_photograph_back():
+    path, headers, body = photo_edit(b"jpeg").parts()
+    assert path.startswith("/v1/edit?")
+    assert (headers["Content-Type"], headers["Accept"], body) == ("image/jpeg", "image/jpeg", b"jpeg")

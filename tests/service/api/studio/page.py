@@ -1,0 +1,123 @@
+"""The studio's page in a real browser, as its user sees it."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+from PIL import Image
+
+from tests.service import fakes
+
+SHARP = 95  # quality of what is drawn from the file itself
+
+
+class Page:
+    """A page of the studio as its user sees it, which keeps what the browser complains about."""
+
+    def __init__(self, page, server: str, ready: bool = True) -> None:
+        self.page, self.server = page, server
+        self.complaints: list[str] = []
+        self.foreign: list[str] = []
+        page.set_default_timeout(1000 * fakes.PATIENCE)
+        page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", self._check_host)
+        page.goto(f"{server}/")
+        if ready:
+            page.locator("body[data-ready]").wait_for()
+
+    def __getitem__(self, selector: str):
+        return self.page.locator(selector)
+
+    def _check_host(self, request) -> None:
+        if not request.url.startswith((f"{self.server}/", f"blob:{self.server}/", "data:")):
+            self.foreign.append(request.url)
+
+    def open(self, file: Path) -> None:
+        """Choose a file and wait until its faces are shown."""
+        with self.page.expect_response("**/v1/encode"):
+            self["#file"].set_input_files(file)
+        self.await_idle()
+
+    def await_idle(self) -> None:
+        self["body:not([data-opening]) #stage:not([data-busy])"].wait_for()
+        self["#looks:not([aria-busy])"].wait_for(state="attached")
+
+    def await_sharp(self) -> None:
+        """Wait until the whole edited photo lies over its preview."""
+        self["#sharp[data-whole]:visible"].wait_for()
+
+    def more(self, name: str) -> None:
+        """Click a button of the menu, or of its entry in the bar."""
+        self["#more"].evaluate("(menu) => menu.open = true")
+        self[name].click()
+
+    def slider(self, name: str):
+        return self[f"#attribute-{name}"]
+
+    def slide(self, name: str, value: float) -> None:
+        """Move a slider and wait until the picture has followed."""
+        with self.edited():
+            self.slider(name).fill(str(value))
+
+    @contextmanager
+    def edited(self) -> Iterator[None]:
+        with self.page.expect_response(is_preview):
+            yield
+        self.await_idle()
+
+    def value(self, name: str) -> float:
+        return float(self.slider(name).input_value())
+
+    def seen(self) -> np.ndarray:
+        """The photo as it is shown, f32 [H, W, 3], without what lies over it."""
+        data = self["#after"].evaluate(
+            """async (image) => {
+                const canvas = document.createElement("canvas");
+                [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+                await image.decode();
+                canvas.getContext("2d").drawImage(image, 0, 0);
+                return canvas.toDataURL("image/png").split(",")[1];
+            }"""
+        )
+        return fakes.pixels(base64.b64decode(data)).astype(np.float32)
+
+    def status(self, text: str) -> None:
+        """Wait until the status line says so."""
+        self[f'#status:text("{text}")'].wait_for()
+
+    def problem(self, title: str) -> str:
+        """Wait for a problem of that title; returns what else it says. The browser's own note of it is expected."""
+        self[f'#problem-title:text("{title}")'].wait_for()
+        self.complaints = [text for text in self.complaints if not text.startswith("Failed to load resource")]
+        return self["#problem-detail"].inner_text()
+
+
+def is_preview(exchange) -> bool:
+    """Whether a request, or a response, is for the preview edited, not for looks and not for what is drawn sharper."""
+    sent = getattr(exchange, "request", exchange).post_data_buffer or b""
+    others = b'name="region"', f'name="quality"\r\n\r\n{SHARP}\r\n'.encode()
+    return exchange.url.endswith("/v1/edit") and not any(other in sent for other in others)
+
+
+def saved(image: Image.Image, path: Path) -> Path:
+    image.save(path, quality=92)
+    return path
+
+
+def change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """The largest difference in each column of blocks of 8 x 8 pixels, f32 [W / 8]: JPEG keeps their means."""
+    rows, columns = (size // 8 for size in before.shape[:2])
+    blocks = (after - before)[: 8 * rows, : 8 * columns].reshape(rows, 8, columns, 8, 3).mean(axis=(1, 3))
+    return np.abs(blocks).max(axis=(0, 2))
+
+
+def metric(server: str, line: str) -> float:
+    found = re.search(rf"^{re.escape(line)} (\S+)$", httpx.get(f"{server}/metrics").text, re.MULTILINE)
+    return float(found[1]) if found else 0.0

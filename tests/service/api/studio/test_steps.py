@@ -1,0 +1,157 @@
+"""Looks, undo, what survives a reload and a lost photo, and many files at once."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.service.api.studio.page import Page, change
+
+pytestmark = pytest.mark.slow  # a browser, and a service in a process of its own
+
+
+def test_a_look_is_put_on_with_one_tap_undone_and_redone(page: Page, small: Path):
+    page.open(small)
+    before = page.seen()
+    looks = page["#looks button"]
+    assert page["#looks canvas"].count() == looks.count() > 8
+    with page.edited():
+        page["#looks button:has-text('Black hair')"].click()
+    worn = page.seen()
+    assert change(before, worn).max() > 15
+    page["#looks button[aria-pressed=true]:has-text('Black')"].wait_for()
+    assert page["#history button"].count() == 2
+    page.page.keyboard.press("Control+z")
+    page["#timing:empty"].wait_for(state="attached")
+    page.await_idle()
+    assert np.array_equal(page.seen(), before)
+    with page.edited():
+        page.page.keyboard.press("Control+Shift+z")
+    assert np.array_equal(page.seen(), worn)
+
+
+def test_a_photo_is_sent_once_and_again_when_the_service_lost_it(page: Page, small: Path):
+    sent = []
+    page.page.on("request", lambda request: request.url.endswith("/v1/photos") and sent.append(request))
+    page.open(small)
+    page.slide("Smiling", -1)
+    wanted = page.seen()
+    page.slide("Smiling", -0.5)
+    page.await_sharp()
+    assert len(sent) == 1
+    gone = {"status": 410, "title": "Gone", "detail": "photo: is not kept"}
+    page.page.route("**/v1/edit", lambda route: route.fulfill(status=410, json=gone), times=1)
+    page.slider("Smiling").fill("-1")
+    with page.page.expect_response(lambda response: response.url.endswith("/v1/edit") and response.ok):
+        pass
+    page.await_idle()
+    assert len(sent) == 2
+    assert np.array_equal(page.seen(), wanted)
+    page.complaints.clear()  # the browser's note of the 410
+
+
+def test_edits_survive_a_reload_and_the_photo_is_kept_only_on_request(page: Page, small: Path):
+    page.open(small)
+    page.slide("Smiling", -1)
+    page.page.reload()
+    page["#again:visible"].wait_for()
+    assert page["#again-name"].inner_text() == "small.jpg"
+    assert page.page.evaluate("sessionStorage.getItem('facet-photo')") is None
+    with page.edited():
+        page["#file"].set_input_files(small)
+    assert page.value("Smiling") == -1
+    page["#keep-photo"].check()
+    page.status("keeps the photo")
+    with page.edited():
+        page.page.reload()
+    assert page.value("Smiling") == -1
+    page["#keep-photo"].uncheck()
+    assert page.page.evaluate("sessionStorage.getItem('facet-photo')") is None
+
+
+def test_many_files_are_edited_and_come_as_one_archive(page: Page, small: Path, photo: Path, tmp_path: Path):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff\xe0nothing")
+    page["#file"].set_input_files([small, photo, broken])
+    page["#batch-look"].select_option(label="Black hair")
+    page["#batch-start"].click()
+    page["#batch-note:has-text('2 edited, 1 could not')"].wait_for()
+    with page.page.expect_download() as download:
+        page["#batch-save"].click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert archive.testzip() is None
+        assert sorted(archive.namelist()) == ["it's me-edited.jpg", "small-edited.jpg"]
+    page.complaints.clear()  # the browser's note of the 400
+
+
+def test_a_batch_edits_whom_its_user_chooses_and_experiments_only_where_they_are_switched_on(
+    context, cautious_server: str, couple: Path, small: Path
+):
+    page = Page(context.new_page(), cautious_server)
+    page.open(small)
+    page.page.evaluate(
+        """() => {
+            window.asked = [];
+            const { fetch } = window;
+            window.fetch = (path, request) => {
+                const isFile = request?.body instanceof FormData && request.body.has("image");
+                if (isFile) window.asked.push(Object.fromEntries(request.body));
+                return fetch(path, request);
+            };
+        }"""
+    )
+
+    def run(faces: str) -> list[dict]:
+        page.page.evaluate("window.asked = []")
+        page["#file"].set_input_files([couple, small])
+        page["#batch-faces"].select_option(label=faces)
+        looks = page["#batch-look option"].all_inner_texts()
+        page["#batch-look"].select_option(label="Glasses")
+        page["#batch-start"].click()
+        page["#batch-note:has-text('All 2 are edited')"].wait_for()
+        page["#batch-close"].click()
+        assert ("Fringe" in looks) == page["#experimental"].is_checked()
+        return page.page.evaluate("window.asked")
+
+    everybody = run("all faces")
+    assert [fields.get("face") for fields in everybody] == ["all", "all"]
+    assert not any("experimental" in fields for fields in everybody)
+    page["#experimental"].check()
+    largest = run("the largest face")
+    assert not any("face" in fields for fields in largest)
+    assert [fields["experimental"] for fields in largest] == ["true", "true"]
+    assert page.complaints == []
+
+
+def test_a_kept_photo_and_its_edits_can_be_forgotten(page: Page, small: Path):
+    page.open(small)
+    page.slide("Smiling", -1)
+    page["#keep-photo"].check()
+    page.status("keeps the photo")
+    page["#forget"].click()
+    page["#welcome:visible"].wait_for()
+    page["body[data-ready]"].wait_for()
+    assert page.page.evaluate("Object.keys(sessionStorage)") == []
+    assert page["#again"].is_hidden()
+    page.open(small)
+    page.slide("Smiling", -1)
+    page.page.reload()
+    page["#again-forget"].click()
+    page["body[data-ready]"].wait_for()
+    assert page["#again"].is_hidden()
+    assert page.page.evaluate("Object.keys(sessionStorage)") == []
+
+
+def test_what_is_cancelled_does_not_open_later(page: Page):
+    held = []
+    page.page.route("**/v1/generate", lambda route: held.append(route), times=1)
+    page["#welcome [data-source=random]"].click()
+    page["#opening-cancel:focus"].wait_for()
+    with page.page.expect_event("requestfailed"):
+        page["#opening-cancel"].click()
+    page["body:not([data-opening])"].wait_for()
+    assert page["#welcome [data-source=random]:focus"].count() == 1
+    assert page["#workplace"].is_hidden()

@@ -1,0 +1,117 @@
+"""Presets and recorded configurations: from TOML, or from what checkpoints and bundles carry, to checked values."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from training.config.base import ConfigError, Run
+from training.config.editor import EditorConfig
+from training.config.flow import FlowConfig
+from training.config.generator import GeneratorConfig
+from training.config.vae import Config
+
+PRESETS = Path(__file__).parents[1] / "presets"
+
+STAGES: dict[str, type[Run]] = {
+    "vae": Config,
+    "editor": EditorConfig,
+    "prior": FlowConfig,
+    "generator": GeneratorConfig,
+}
+
+
+AnyConfig = Config | EditorConfig | FlowConfig | GeneratorConfig
+
+
+def parse(values: dict) -> AnyConfig:
+    """Check `values` against the schema of their `stage`, which is "vae" if they do not say.
+
+    Raises ConfigError; an unknown key is answered with the nearest known one.
+    """
+    stage = values.get("stage", "vae")
+    if stage not in STAGES:
+        raise ConfigError(f"stage = {stage!r}: must be one of {', '.join(STAGES)}")
+    schema = STAGES[stage]
+    try:
+        return schema.model_validate(values)
+    except ValidationError as exc:
+        raise ConfigError("; ".join(_explain(error, schema) for error in exc.errors())) from exc
+
+
+# Keys that checkpoints and bundles of older code have, and what they are called now; None: there is no such thing.
+_FORMER = {
+    "vae": {("loss", "plainness_margin"): ("loss", "confidence_margin")},
+    "editor": {("loss", "certainty"): None},
+}
+
+
+def recorded(values: dict) -> AnyConfig:
+    """As `parse`, for the configuration that a checkpoint or a bundle carries, which older code may have written."""
+    values = {name: dict(part) if isinstance(part, dict) else part for name, part in values.items()}
+    for (section, key), now in _FORMER.get(values.get("stage", "vae"), {}).items():
+        if key in values.get(section, {}):
+            value = values[section].pop(key)
+            if now:
+                values[now[0]].setdefault(now[1], value)
+    return parse(values)
+
+
+def path_of(preset: str) -> Path:
+    """The file of a preset that is given by name, or by path, which ends in .toml."""
+    return Path(preset) if preset.endswith(".toml") else PRESETS / f"{preset}.toml"
+
+
+def load(preset: str, overrides: list[str] = ()) -> AnyConfig:
+    """Read a preset by name or a TOML file by path, then apply `section.key=value` overrides (values in TOML).
+
+    Raises ConfigError for a file that is missing or not TOML, an unknown key, or a value outside its range.
+    """
+    path = path_of(preset)
+    if not path.is_file():
+        known = sorted(p.stem for p in PRESETS.glob("*.toml"))
+        raise ConfigError(f"preset {preset!r}: no file {path}; known presets: {', '.join(known)}")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as exc:  # of the encoding too
+        raise ConfigError(f"{path}: not TOML: {exc}") from exc
+    for override in overrides:
+        _apply(values, override)
+    return parse(values)
+
+
+def _apply(values: dict, override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator:
+        raise ConfigError(f"override {override!r}: must be section.key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word is a string
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"override {override!r}: {section!r} is a value, not a section")
+    values[last] = value
+
+
+def _explain(error: dict, schema: type[BaseModel]) -> str:
+    location = ".".join(str(part) for part in error["loc"])
+    between_keys = error["type"] == "value_error" and isinstance(error["input"], dict)
+    message = error["msg"].removeprefix("Value error, ")
+    if not location or between_keys:  # the message names them
+        return message
+    if error["type"] == "missing":
+        return f"{location}: is missing"
+    if error["type"] != "extra_forbidden":
+        return f"{location} = {error['input']!r}: {message}"
+    model: Any = schema
+    for part in error["loc"][:-1]:
+        model = model.model_fields[part].annotation if isinstance(model, type) else get_args(model)[1]  # of a dict
+    near = difflib.get_close_matches(str(error["loc"][-1]), model.model_fields, n=1, cutoff=0.0)
+    return f"unknown key {location!r}; did you mean {near[0]!r}?"
