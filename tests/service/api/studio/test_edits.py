@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.service.api.studio.conftest import serving
-from tests.service.api.studio.page import Page, change, metric
+from tests.service.api.studio.page import Page, change, is_preview, metric
 
 pytestmark = pytest.mark.slow  # a browser, and a service in a process of its own
 
@@ -117,8 +117,15 @@ def test_of_wishes_that_overlap_the_latest_wins(page: Page, small: Path):
     page.slide("Smiling", 1.2)
     page.await_sharp()
     held, failed = [], []
-    page.page.route("**/v1/edit", lambda route: held.append(route), times=1)
-    page.page.on("requestfailed", lambda request: failed.append(request.url))
+
+    def hold_first_preview(route) -> None:
+        if not held and is_preview(route.request):
+            held.append(route)
+        else:
+            route.fallback()
+
+    page.page.route("**/v1/edit", hold_first_preview)
+    page.page.on("requestfailed", lambda request: is_preview(request) and failed.append(request.url))
     page.slider("Smiling").fill("0.3")
     page["#stage[data-busy]"].wait_for()
     page.slide("Smiling", -1)
