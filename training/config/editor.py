@@ -18,7 +18,16 @@ class EditorDataConfig(DataConfig):
         default=(0.0, 20.0, 178.0, 198.0), description="left, top, right, bottom of what the editor sees, a square"
     )
     kept: list[str] = Field(
-        default=["Wearing_Earrings", "Wearing_Hat", "Wearing_Lipstick", "Wearing_Necklace", "Wearing_Necktie"],
+        default=[
+            "Receding_Hairline",
+            "Straight_Hair",
+            "Wavy_Hair",
+            "Wearing_Earrings",
+            "Wearing_Hat",
+            "Wearing_Lipstick",
+            "Wearing_Necklace",
+            "Wearing_Necktie",
+        ],
         description="attributes that nobody can edit, and that every edit has to leave alone",
     )
     shift: float = Field(default=4.0, ge=0, description="largest random shift, pixels of the model's image")
@@ -115,6 +124,9 @@ class EditorLossConfig(Section):
     warmup_steps: int = Field(default=200, ge=0, description="steps over which the last four of them ramp up")
     ellipse: tuple[float, float] = Field(
         default=(76.0, 98.0), description="half axes of the region around a face, in pixels of the aligned picture"
+    )
+    face_ellipse: tuple[float, float] = Field(
+        default=(58.0, 66.0), description="the same for edits of the face alone, as a smile"
     )
 
 

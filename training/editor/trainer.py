@@ -52,7 +52,9 @@ class EditorTrainer(Trainer):
             attribute_rules.groups(config.data.labels, config.data.about),
             config.requests,
         )
-        self.ellipse = ellipse(config)
+        self.ellipse, self.face_ellipse = (
+            ellipse(config, axes) for axes in (config.loss.ellipse, config.loss.face_ellipse)
+        )
         count = len(config.data.attributes)
         # Channels last: convolutions on matrix units run about 1.5 times as fast as with channels first.
         placement = {"device": device, "memory_format": torch.channels_last}
@@ -131,7 +133,7 @@ class EditorTrainer(Trainer):
         batch = Batch(
             self._pictures(cut.pixels),
             labels.to(self.device),
-            self._allowed(cut.person),
+            self._allowed(cut.person, requested.facial),
             requested.to(self.device),
             views,
         )
@@ -140,11 +142,15 @@ class EditorTrainer(Trainer):
     def _pictures(self, pixels: np.ndarray) -> Tensor:
         return to_model(pixels, self.device).contiguous(memory_format=torch.channels_last)
 
-    def _allowed(self, person: np.ndarray) -> Tensor:
-        """Where edits may reach, f32 [N, 1, S, S]: on a person, or within two pixels, and near the face."""
+    def _allowed(self, person: np.ndarray, facial: Tensor) -> Tensor:
+        """Where edits may reach, f32 [N, 1, S, S]: on a person, or within two pixels, and near the face.
+
+        Those that are `facial` bool [N] may reach less far.
+        """
         mask = torch.from_numpy(person > 127)[:, None].float().to(self.device)  # [N, 1, S/2, S/2]
         mask = torch.nn.functional.max_pool2d(mask, 3, stride=1, padding=1)
-        return torch.nn.functional.interpolate(mask, scale_factor=2.0) * self.ellipse.to(self.device)
+        near = torch.where(facial[:, None, None, None], self.face_ellipse, self.ellipse)
+        return torch.nn.functional.interpolate(mask, scale_factor=2.0) * near.to(self.device)
 
     def _set_learning_rates(self) -> None:
         train = self.config.train
@@ -185,7 +191,7 @@ class EditorTrainer(Trainer):
                 shown.append(((logits[:, attribute] > 0) == (requested.target[:, attribute] > 0)).float().mean())
                 moved = ((logits > 0) != (before > 0)) & requested.kept
                 kept.append(moved.float().sum() / requested.kept.sum())
-                change = (edited - image).abs() * (1 - self._allowed(part.person))
+                change = (edited - image).abs() * (1 - self._allowed(part.person, requested.facial.cpu()))
                 outside.append(127.5 * change.mean())
         figures = {
             "edits_shown": float(torch.stack(shown).mean()),
@@ -240,8 +246,8 @@ class EditorTrainer(Trainer):
             confidence.logits.values = values
 
 
-def ellipse(config: EditorConfig) -> Tensor:
-    """1 within the region around a face where edits may reach, else 0; f32 [1, 1, S, S]."""
+def ellipse(config: EditorConfig, axes: tuple[float, float]) -> Tensor:
+    """1 within an ellipse around the face, else 0; f32 [1, 1, S, S]. `axes` are half axes in aligned pixels."""
     left, top, right, _ = config.data.crop_box
     size = config.data.image_size
     scale = size / (right - left)
@@ -249,6 +255,6 @@ def ellipse(config: EditorConfig) -> Tensor:
     x = (sum(point[0] for point in eyes) / 2 - left) * scale
     y = ((sum(point[1] for point in eyes) / 2 + sum(point[1] for point in mouth) / 2) / 2 - top) * scale
     centres = torch.arange(size) + 0.5
-    wide, high = (axis * scale for axis in config.loss.ellipse)
+    wide, high = (axis * scale for axis in axes)
     inside = ((centres - x) / wide) ** 2 + ((centres[:, None] - y) / high) ** 2 <= 1
     return inside.float()[None, None]

@@ -32,8 +32,8 @@ def make_batch(count=8, change=True):
     requested = requests.draw(labels, torch.full((len(LABELS),), 0.5), rules, count, slice(None), 0)
     if not change:
         nothing = torch.zeros_like(labels)
-        requested = requests.Requests(
-            torch.zeros_like(requested.change), labels, nothing, labels < 2, requested.anchored
+        requested = replace(
+            requested, change=torch.zeros_like(requested.change), target=labels, weight=nothing, kept=labels < 2
         )
     image = torch.rand(count, 3, 32, 32, generator=generator) * 2 - 1
     return objective.Batch(image, labels, torch.ones(count, 1, 32, 32), requested, Views.draw(count, 0, 0))

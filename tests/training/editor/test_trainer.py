@@ -6,7 +6,7 @@ from tests.training.editor.networks import KEPT, NAMES, config, features
 from training import checkpoint
 from training.checkpoint import load_editor
 from training.editor.source import CachedEditorFaces, EditorFaces
-from training.editor.trainer import EditorTrainer, ellipse
+from training.editor.trainer import EditorTrainer
 from training.trainer import DivergedError
 
 LABELS = [*NAMES, *KEPT]
@@ -127,15 +127,19 @@ def test_a_checkpoint_of_another_stage_is_refused(tmp_path):
 
 def test_the_region_of_edits_is_around_the_face_and_on_the_person(tmp_path):
     trainer = make(tmp_path)
-    region = ellipse(trainer.config)[0, 0]
-    assert region[16, 16] == 1
+    region, face = trainer.ellipse[0, 0], trainer.face_ellipse[0, 0]
+    assert region[16, 16] == face[16, 16] == 1
     assert region[0, 0] == region[0, -1] == region[-1, 0] == region[-1, -1] == 0
+    assert face.sum() < region.sum()
     person = np.zeros((1, 16, 16), dtype=np.uint8)
-    assert trainer._allowed(person).max() == 0
+    anywhere = torch.tensor([False])
+    assert trainer._allowed(person, anywhere).max() == 0
     person[0, 8, 8] = 255
-    allowed = trainer._allowed(person)[0, 0]
+    allowed = trainer._allowed(person, anywhere)[0, 0]
     assert allowed[14:20, 14:20].min() == 1  # one of its own pixels, and two around it
     assert allowed.sum() == 36
+    both = trainer._allowed(np.full((2, 16, 16), 255, dtype=np.uint8), torch.tensor([False, True]))
+    assert torch.equal(both[:, 0], torch.stack([region, face]))
 
 
 def test_a_cut_moves_pixels_and_masks_together():
