@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from service.imaging import codecs
 from training import attributes as attribute_rules
@@ -62,6 +63,8 @@ class EditorTrainer(Trainer):
         self.average = Editor(config.model, config.data.image_size, count).to(**placement).requires_grad_(False).eval()
         self.average.load_state_dict(self.editor.state_dict())
         self.reference = copy.deepcopy(self.average) if config.loss.anchor else None
+        if self.reference is not None:
+            self.reference.person = self.average.person  # which the run may begin without
         self.opponent = Opponent(config.opponent, len(config.data.labels)).to(**placement)
         self.features = features.to(**placement)
         margin = config.loss.confidence_margin
@@ -100,6 +103,15 @@ class EditorTrainer(Trainer):
                 confidence.update(batch.labels, torch.cat(logits))
             scalars |= {"gradient_norm": norm, **found}
         else:
+            if self.editor.person is not None:
+                found, _, _ = self.descend(
+                    self.editor,
+                    self.editor_optimiser,
+                    lambda rows: objective.person_loss(self.editor, batch.part(rows)),
+                    passes,
+                )
+                self.average_weights(self.average, self.editor)
+                scalars |= {"person": found["person"]}
             with self.autocast():
                 inputs = [objective.real_inputs(self.features, batch.part(rows), self.config) for rows in passes]
         inputs_of_passes = iter(inputs)
@@ -130,10 +142,12 @@ class EditorTrainer(Trainer):
         requested = requests.draw(labels, self.frequencies, self.rules, size, mine, int(seeds[0]), config.requests)
         free = config.data.image_size - config.opponent.crop
         views = Views.draw(size, free, int(seeds[1]), config.views).part(mine)
+        person = self._person(cut.person)
         batch = Batch(
             self._pictures(cut.pixels),
             labels.to(self.device),
-            self._allowed(cut.person, requested.facial),
+            person,
+            person * self._near(requested.facial),
             requested.to(self.device),
             views,
         )
@@ -142,15 +156,15 @@ class EditorTrainer(Trainer):
     def _pictures(self, pixels: np.ndarray) -> Tensor:
         return to_model(pixels, self.device).contiguous(memory_format=torch.channels_last)
 
-    def _allowed(self, person: np.ndarray, facial: Tensor) -> Tensor:
-        """Where edits may reach, f32 [N, 1, S, S]: on a person, or within two pixels, and near the face.
+    def _person(self, mask: np.ndarray) -> Tensor:
+        """1 on the person or within two pixels, else 0, f32 [N, 1, S, S]; `mask` uint8 [N, S/2, S/2]."""
+        person = torch.from_numpy(mask > 127)[:, None].float().to(self.device)  # [N, 1, S/2, S/2]
+        return F.interpolate(F.max_pool2d(person, 3, stride=1, padding=1), scale_factor=2.0)
 
-        Those that are `facial` bool [N] may reach less far.
-        """
-        mask = torch.from_numpy(person > 127)[:, None].float().to(self.device)  # [N, 1, S/2, S/2]
-        mask = torch.nn.functional.max_pool2d(mask, 3, stride=1, padding=1)
-        near = torch.where(facial[:, None, None, None], self.face_ellipse, self.ellipse)
-        return torch.nn.functional.interpolate(mask, scale_factor=2.0) * near.to(self.device)
+    def _near(self, facial: Tensor) -> Tensor:
+        """1 near the face, f32 [N, 1, S, S]; nearer for edits that are `facial` bool [N]."""
+        near = torch.where(facial[:, None, None, None].cpu(), self.face_ellipse, self.ellipse)
+        return near.to(self.device)
 
     def _set_learning_rates(self) -> None:
         train = self.config.train
@@ -191,7 +205,7 @@ class EditorTrainer(Trainer):
                 shown.append(((logits[:, attribute] > 0) == (requested.target[:, attribute] > 0)).float().mean())
                 moved = ((logits > 0) != (before > 0)) & requested.kept
                 kept.append(moved.float().sum() / requested.kept.sum())
-                change = (edited - image).abs() * (1 - self._allowed(part.person, requested.facial.cpu()))
+                change = (edited - image).abs() * (1 - self._person(part.person) * self._near(requested.facial))
                 outside.append(127.5 * change.mean())
         figures = {
             "edits_shown": float(torch.stack(shown).mean()),
