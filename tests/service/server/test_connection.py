@@ -300,7 +300,7 @@ def test_a_reader_that_goes_on_reading_gets_all_of_it(server: Server):
             received += len(part)
             timer = next(iter(server.pending(READER_TIMER)), None)
             if timer is not watched[0]:
-                watched = timer, received  # the server counts from when it set the timer, not from when the last ran out
+                watched = timer, received  # from here on the server counts
             elif timer and received > watched[1] + 1_000_000:
                 server.expire(READER_TIMER)
                 periods += 1
