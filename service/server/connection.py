@@ -174,6 +174,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.pipeline or self.cycle.response_started:
             return False
         self.cycle.disconnected = True  # the request whose body it is ends without an answer of its own
+        self.cycle.waiting_for_100_continue = False
         self.cycle.message_event.set()
         return True
 

@@ -283,17 +283,22 @@ CHUNKED = b"POST /%s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     ids=["no size", "too long", "a negative size", "no chunks", "no second chunk", "a huge size"],
 )
 @pytest.mark.parametrize("apart", [False, True], ids=["at once", "after the head"])
-def test_a_body_that_is_not_chunked_as_it_says_gets_400(server: Server, body: bytes, apart: bool):
+@pytest.mark.parametrize("expects", [b"", b"Expect: 100-continue\r\n"], ids=["", "100-continue"])
+def test_a_body_that_is_not_chunked_as_it_says_gets_400(
+    server: Server, caplog: pytest.LogCaptureFixture, body: bytes, apart: bool, expects: bytes
+):
+    head = (CHUNKED % b"").replace(b"\r\n\r\n", b"\r\n" + expects + b"\r\n")
     with server.connect() as client:
-        client.sendall(CHUNKED % b"" + (b"" if apart else body))
+        client.sendall(head + (b"" if apart else body))
         if apart:
             server.until(lambda: any(each.cycle for each in server.protocols))
             client.sendall(body)
-        problem(rest(client), 400)
+        problem(rest(client).removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n"), 400)
         client.sendall(bytes(100_000))  # what is on its way must not reset the connection
     server.until(lambda: server.open == 0)
     assert server.refused == {"malformed": 1}
     server.until(lambda: not server.server.server_state.tasks)  # the application has been told, too
+    assert not [each for each in caplog.records if each.levelname == "ERROR"]
 
 
 def test_a_client_that_is_refused_and_stays_is_given_up(server: Server):
