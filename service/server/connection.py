@@ -51,8 +51,8 @@ def limited(
 class LimitedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with limits.
 
-    A connection above the limit gets 503, a head that does not arrive in time 408, a head that is too large 431, what is
-    not HTTP 400, all as problems. A connection whose client is too slow otherwise is closed.
+    A connection above the limit gets 503, a head that does not arrive in time 408, a head that is too large 431, what
+    is not HTTP 400, all as problems. A connection whose client is too slow otherwise is closed.
     """
 
     def __init__(

@@ -187,7 +187,7 @@ def test_pictures_that_take_longer_may_have_fewer_pixels(depth: int, colour: int
 
 def test_what_a_picture_has_too_many_pixels_for_is_named():
     data = pngs.SIGNATURE + pngs.header(LIMIT, 1, 16, ALPHA, 1)
-    with pytest.raises(ImageTooLargeError, match="125000 .* 16 bits a colour and transparency and interlacing"):
+    with pytest.raises(ImageTooLargeError, match=r"125000 .* 16 bits a colour and transparency and interlacing"):
         codecs.decode(data, LIMIT)
 
 
