@@ -18,6 +18,7 @@ from service.imaging.codecs.prepared import Prepared, check_size
 _AVIF, _HEIC = (b"avif", b"avis"), (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 _EITHER = (b"mif1", b"msf1", b"miaf")
 _ONCE = (b"pitm", b"iref", b"ipco")
+_TWICE = "the image's metadata are twice in it"
 _MOST_BOXES = 5000
 _DEEPEST = 8  # of pictures that are derived from pictures, such as grids of tiles
 _MOST_ITEMS = 2000
@@ -82,6 +83,7 @@ class _Meta:
     references: dict[bytes, dict[int, list[int]]] = field(default_factory=dict)
     seen: set[bytes] = field(default_factory=set)
     counted: dict[int, int] = field(default_factory=dict)
+    end: int = 0  # of the boxes
 
     def pixels_of(self, number: int, deep: int = 0) -> int:
         """Those that an item decodes to: of a derived picture, such as a grid of tiles, each of its parts, as often as
@@ -128,7 +130,8 @@ def prepared(count: Callable[[bytes, int], int], kind: bytes, most_bytes: int) -
         tiles = _MOST_OF_TILES * width * height + _MORE_OF_TILES
         if decoded > _MOST_OF_SIZE * width * height + _MORE_PIXELS or meta.largest > tiles:
             raise BrokenImageError("the image has more to decode than its size promises")
-        return Prepared(_still(data), coding=lambda _: Coding(subsampling=meta.subsampling), buffered=True)
+        # Without what was not looked at.
+        return Prepared(_still(data[: meta.end]), coding=lambda _: Coding(subsampling=meta.subsampling), buffered=True)
 
     return prepare
 
@@ -140,17 +143,38 @@ def _still(data: bytes) -> bytes:
 
 def _meta(data: bytes) -> _Meta:
     meta = _Meta()
-    for kind, start, end in _boxes(data, 0, len(data)):
+    for kind, start, end in _sound_boxes(data):
+        meta.end = end
         if kind == b"meta":
+            if kind in meta.seen:
+                raise BrokenImageError(_TWICE)
+            meta.seen.add(kind)
             for inner in _boxes(data, start + 4, end):
                 _read(data, meta, *inner)
-            return meta
-    raise UnsupportedImageError("the image is a sequence without a still picture, which is not accepted")
+    if b"meta" not in meta.seen:
+        raise UnsupportedImageError("the image is a sequence without a still picture, which is not accepted")
+    return meta
+
+
+def _sound_boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Those of a file before what is none, which some cameras write behind a picture."""
+    boxes, first = _boxes(data, 0, len(data)), True
+    while True:
+        try:
+            found = next(boxes, None)
+        except BrokenImageError:
+            if first:
+                raise
+            return
+        if found is None:
+            return
+        first = False
+        yield found
 
 
 def _read(data: bytes, meta: _Meta, kind: bytes, start: int, end: int) -> None:
     if kind in _ONCE and kind in meta.seen:
-        raise BrokenImageError("the image's metadata are twice in it")
+        raise BrokenImageError(_TWICE)
     meta.seen.add(kind)
     if kind == b"iprp":
         for inner in _boxes(data, start, end):

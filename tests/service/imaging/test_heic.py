@@ -107,3 +107,18 @@ def test_metadata_that_are_twice_there_are_refused(heic: Callable[..., bytes], k
     data = grid(heic(Image.new("RGB", (256, 256))), 256, 1, 1, (256, 256))
     with pytest.raises(BrokenImageError, match="twice"):
         codecs.decode(data.replace(b"idat", kind), LIMIT)
+
+
+@HEIC
+@pytest.mark.usefixtures("undecoded")
+def test_a_second_box_of_metadata_is_refused(heic: Callable[..., bytes]):
+    """libheif would take the last one."""
+    data = heic(Image.new("RGB", (64, 64)))
+    place = data.index(b"meta") - 4
+    with pytest.raises(BrokenImageError, match="twice"):
+        codecs.decode(data + data[place : place + int.from_bytes(data[place : place + 4], "big")], LIMIT)
+
+
+@HEIC
+def test_what_is_no_box_behind_a_heic_is_skipped(heic: Callable[..., bytes]):
+    assert codecs.decode(heic() + b"nonsense of a camera", LIMIT).size == SMOOTH.size
