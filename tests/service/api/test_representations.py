@@ -25,7 +25,7 @@ def test_without_a_preference_pictures_are_png(client: TestClient, accept: str):
 @pytest.mark.parametrize(
     ("accept", "kind", "expected"),
     [
-        ("*/*", "jpg", "jpeg"), ("image/*", "webp", "webp"), ("image/png, */*;q=0.5", "jpeg", "jpeg"),
+        ("*/*", "jpg", "jpeg"), ("image/*", "webp", "webp"), ("image/png, */*;q=0.5", "jpeg", "png"),
         ("image/png", "jpeg", "png"), ("image/webp, image/jpeg", "jpeg", "jpeg"),
     ],
 )  # fmt: skip
