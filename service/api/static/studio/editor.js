@@ -27,7 +27,7 @@ const SOON = 3; // seconds that its file may take on the way
 export const stage = new Stage(() => viewed());
 export const sliders = new Sliders({ onInput: move, onChange: commit, onReset: reset, onSwitch: switched }, open.switches);
 const faceRow = new FaceRow(byId("faces"), (index) => chooseFace(index));
-const lookRow = new LookRow(byId("looks"), tryLook);
+const lookRow = new LookRow(byId("looks"), byId("looks-note"), tryLook);
 const historyRow = new HistoryRow(byId("history"), goTo);
 const strength = new Slider(byId("strength"), {
   id: "strength-value",
@@ -42,7 +42,8 @@ const strength = new Slider(byId("strength"), {
 });
 const follow = new Latest(draw);
 const sharpening = new Latest(sharpen);
-const sharpenSoon = settled(250, () => open.photo && sharpening.ask());
+// Not while the preview is under way, or waits for room: it asks for this once it is there.
+const sharpenSoon = settled(250, () => open.photo && !follow.isBusy && sharpening.ask());
 let label = "As it was";
 
 // ---- what is open
@@ -51,6 +52,7 @@ let label = "As it was";
 export async function show(photo, asked = []) {
   follow.cancel();
   sharpening.cancel();
+  stage.busy = false;
   open.photo = photo;
   edits(asked);
   byId("welcome").hidden = true;
@@ -206,6 +208,7 @@ function keepStep(words) {
 function changed() {
   if (!open.photo) return;
   stage.editing = true;
+  stage.busy = true; // from now on, not only once something is asked of the service
   refresh();
   follow.ask();
 }

@@ -13,8 +13,9 @@ export class Stage {
   #divider = byId("divider");
   #onView;
   #urls = new Map();
+  #wanted = new Map(); // the picture that each image is to show, which may still have to be decoded
+  #shown = new Map(); // and the one that it shows
   #photo = null;
-  #sharp = null; // the picture that was laid over the photo last
   #used = false;
 
   /** `onView()` is called when another part of the photo is seen. */
@@ -58,13 +59,12 @@ export class Stage {
   /** Lay a sharper picture of a part of the photo over it, which is what the pointer finds if it is the whole; null takes it away. */
   async showSharp(picture, region = WHOLE) {
     const { sharp } = this.#images;
-    const isShown = picture === this.#sharp && region === WHOLE;
-    this.#sharp = picture;
-    if (!picture || isShown) {
-      sharp.hidden = !picture;
+    if (!picture) {
+      this.#wanted.delete("sharp");
+      sharp.hidden = true;
       return;
     }
-    await this.#put("sharp", picture);
+    if (!(await this.#put("sharp", picture))) return; // it was taken away, or another one was laid there, meanwhile
     const [left, top, right, bottom] = region;
     for (const [name, value] of Object.entries({ left, top, width: right - left, height: bottom - top })) {
       sharp.style.setProperty(`--${name}`, String(value));
@@ -165,10 +165,19 @@ export class Stage {
     }
   }
 
+  /** Show a picture once it is decoded; false where something else is to be shown by then. */
   async #put(name, picture) {
+    this.#wanted.set(name, picture);
+    if (this.#shown.get(name) === picture) return true;
     const probe = await decoded(picture);
+    if (this.#wanted.get(name) !== picture) {
+      URL.revokeObjectURL(probe.src);
+      return false;
+    }
     URL.revokeObjectURL(this.#urls.get(name));
     this.#urls.set(name, probe.src);
+    this.#shown.set(name, picture);
     this.#images[name].src = probe.src;
+    return true;
   }
 }

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.service import fakes
-from tests.service.api.studio.page import Page, change, saved
+from tests.service.api.studio.page import PATIENCE, Page, change, saved
 
 pytestmark = pytest.mark.slow  # a browser, and a service in a process of its own
 
@@ -107,8 +106,9 @@ def test_copied_code_runs_and_gives_what_is_downloaded(page: Page, request, lang
     page.status("Copied")
     code = page.page.evaluate("navigator.clipboard.readText()")
     assert code == page["#code"].text_content()
+    page.await_sharp()  # in a batch with the page's own call, the sums could be rounded in another way
     command = ["sh", "-c", code] if language == "curl" else [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=fakes.PATIENCE, check=False)
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     with page.page.expect_download() as download:
         page["#download"].click()
