@@ -17,11 +17,12 @@ export class Stage {
   #shown = new Map(); // and the one that it shows
   #photo = null;
   #used = false;
+  #held = null; // where the divider stands while two fingers pinch
 
   /** `onView()` is called when another part of the photo is seen. */
   constructor(onView) {
     this.#onView = onView;
-    this.#divider.addEventListener("input", () => this.#divide());
+    this.#divider.addEventListener("input", () => (this.#held === null ? this.#divide() : this.divide(this.#held)));
     new ResizeObserver(() => this.#resize()).observe(this.#stage);
     this.#divide();
   }
@@ -111,6 +112,11 @@ export class Stage {
   set busy(busy) {
     this.#stage.toggleAttribute("data-busy", busy);
     this.#stage.setAttribute("aria-busy", String(busy));
+  }
+
+  /** While two fingers change the view, the divider stays where it is, even if one of them is on it. */
+  set pinching(pinching) {
+    this.#held = pinching ? this.share : null;
   }
 
   /** Outlines fade while somebody edits. */

@@ -108,6 +108,19 @@ def test_a_model_that_is_good_at_everything_has_no_such_switch(context, photo: P
         assert page["#experimental"].count() == 0
 
 
+def test_the_sign_of_work_is_there_as_soon_as_a_slider_moves(page: Page, small: Path):
+    page.open(small)
+    with page.edited():
+        busy = page.slider("Smiling").evaluate(
+            """(slider) => {
+                slider.value = -1;
+                slider.dispatchEvent(new Event("input"));
+                return document.querySelector("#stage").matches("[data-busy][aria-busy=true]");
+            }"""
+        )
+    assert busy
+
+
 def test_of_wishes_that_overlap_the_latest_wins(page: Page, small: Path):
     page.open(small)
     page.slide("Smiling", -1)

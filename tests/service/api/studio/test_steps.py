@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.service.api.studio.conftest import serving
 from tests.service.api.studio.page import Page, change, is_looks, is_preview, is_upload
 
 pytestmark = pytest.mark.slow  # a browser, and a service in a process of its own
@@ -94,6 +95,36 @@ def test_a_photo_is_sent_once_and_again_when_the_service_lost_it(page: Page, sma
     assert (len(lost), len(sent)) == (1, 2)
     assert np.array_equal(page.seen(), wanted)
     page.complaints.clear()  # the browser's note of the 410
+
+
+def test_a_service_that_is_restarted_is_found_again_and_nothing_is_lost(context, small: Path):
+    with serving() as service:
+        page = Page(context.new_page(), service.url)
+        sent = []
+        page.page.on("request", lambda request: is_upload(request) and sent.append(request))
+        page.open(small)
+        page.slide("Smiling", -1)
+        sad = page.seen()
+        page.await_sharp()
+        service.stop()
+        page["#looks button:has-text('Black hair')"].click()
+        page.status("The service does not answer; trying again")
+        assert page["#problem"].is_hidden()
+        service.start()
+        if page["#problem"].is_visible():  # it took longer than the page tries by itself
+            page["#problem-action"].click()
+        page["#history button"].nth(2).locator("canvas").wait_for()  # what the step looks like
+        page.await_idle()
+        page.await_sharp()
+        assert (page.value("Smiling"), page.value("Black_Hair")) == (-1, 1)
+        assert change(sad, page.seen()).max() > 15
+        assert page["#status:has-text('does not answer')"].count() == 0
+        assert len(sent) == 2  # the new process did not have the photo
+        with page.edited():
+            page["#undo"].click()
+        assert np.array_equal(page.seen(), sad)
+        page.page.close()
+    assert [text for text in page.complaints if "Failed to load resource" not in text] == []
 
 
 def test_edits_survive_a_reload_and_the_photo_is_kept_only_on_request(page: Page, small: Path):
