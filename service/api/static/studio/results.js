@@ -5,7 +5,7 @@ import { address } from "./api.js";
 import { inWords, levelOf } from "./attributes.js";
 import { curl, python } from "./code.js";
 import { byId, cropped, decoded, element } from "./dom.js";
-import { faceRegion, setValue } from "./editor.js";
+import { faceRegion, setValue, urgently } from "./editor.js";
 import { QUALITY, open, originalFields, plan } from "./open.js";
 import { ofFragment, toFragment } from "./state.js";
 import { press, progress, save, say, sayBusy } from "./telling.js";
@@ -26,7 +26,7 @@ async function told() {
   say("Editing at full size…");
   await open.photo.original.handle(options);
   say("Editing at full size…");
-  return whole(options);
+  return urgently(() => whole(options));
 }
 
 export async function download() {

@@ -128,17 +128,22 @@ class Page:
 
 def is_preview(exchange) -> bool:
     """The edited preview, neither looks nor what is drawn sharper."""
-    return _is_edit(exchange) and not (_has(exchange, "region") or _is_sharp(exchange))
+    return _is_edit(exchange) and not (has(exchange, "region") or _is_sharp(exchange))
 
 
 def is_looks(exchange) -> bool:
     """The thumbnails of the looks; a strip's are drawn sharper."""
-    return _is_edit(exchange) and _has(exchange, "variants") and not _is_sharp(exchange)
+    return _is_edit(exchange) and has(exchange, "variants") and not _is_sharp(exchange)
 
 
 def is_whole(exchange) -> bool:
     """The whole edited picture at its full size."""
-    return _is_edit(exchange) and _is_sharp(exchange) and not _has(exchange, "region")
+    return _is_edit(exchange) and _is_sharp(exchange) and not has(exchange, "region")
+
+
+def is_part(exchange) -> bool:
+    """The part of a large photo that is seen, as sharp as the display; not a strip."""
+    return _is_edit(exchange) and _is_sharp(exchange) and has(exchange, "region") and not has(exchange, "variants")
 
 
 def is_upload(exchange) -> bool:
@@ -150,7 +155,8 @@ def _is_edit(exchange) -> bool:
     return exchange.url.endswith("/v1/edit")
 
 
-def _has(exchange, field: str) -> bool:
+def has(exchange, field: str) -> bool:
+    """Whether a request, or that of a response, has a parameter."""
     return f'name="{field}"'.encode() in _sent(exchange)
 
 

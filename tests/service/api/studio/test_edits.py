@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.service.api.studio.conftest import serving
-from tests.service.api.studio.page import Page, change, is_preview, is_whole, metric
+from tests.service.api.studio.page import Page, change, has, is_part, is_preview, is_whole, metric, saved
 
 pytestmark = pytest.mark.slow  # a browser, and a service in a process of its own
 
@@ -106,6 +107,24 @@ def test_a_model_that_is_good_at_everything_has_no_such_switch(context, photo: P
         page = Page(context.new_page(), service.url)
         page.open(photo)
         assert page["#experimental"].count() == 0
+
+
+def test_only_the_faces_in_view_are_drawn_sharper(page: Page, astronaut: Image.Image, tmp_path: Path):
+    group, face = Image.new("RGB", (3000, 1400), "grey"), astronaut.resize((1000, 1000), Image.Resampling.BICUBIC)
+    for x in (100, 1900):
+        group.paste(face, (x, 200))
+    page.open(saved(group, tmp_path / "group.jpg"))
+    parts = []
+    page.page.on("request", lambda request: is_part(request) and parts.append(request))
+    for place in range(2):
+        page["#faces button"].nth(place).click()
+        page.slide("Smiling", -1)
+    page["#sharp:visible"].wait_for()
+    assert parts
+    assert not any(has(part, "others") for part in parts)
+    page["#zoom-all"].click()
+    with page.page.expect_request(lambda request: is_part(request) and has(request, "others")):
+        pass
 
 
 def test_the_sign_of_work_is_there_as_soon_as_a_slider_moves(page: Page, small: Path):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.service.api.studio.page import PATIENCE, Page, change, saved
+from tests.service.api.studio.page import PATIENCE, Page, change, is_whole, saved
 
 pytestmark = pytest.mark.slow  # a browser, and a service in a process of its own
 
@@ -26,6 +26,24 @@ def test_the_download_is_the_whole_photo_in_its_own_format(page: Page, photo: Pa
         assert (edited.format, edited.size) == ("JPEG", (1300, 1300))
         assert change(np.asarray(original, np.float32), np.asarray(edited, np.float32)).max() > 15
     page.status("Downloaded at 1300")
+
+
+def test_a_download_does_not_wait_for_what_is_drawn_sharper(page: Page, photo: Path):
+    page.open(photo)
+    held = []
+
+    def hold_first_whole(route) -> None:
+        if not held and is_whole(route.request):
+            held.append(route)
+        else:
+            route.fallback()
+
+    page.page.route("**/v1/edit", hold_first_whole)
+    with page.page.expect_request(is_whole):
+        page.slide("Smiling", -1)
+    with page.page.expect_event("requestfailed", is_whole), page.page.expect_download():
+        page["#download"].click()
+    page.await_sharp()
 
 
 def test_what_the_browser_saves_or_drags_is_the_whole_picture(page: Page, photo: Path):
