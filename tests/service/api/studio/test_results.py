@@ -30,20 +30,26 @@ def test_the_download_is_the_whole_photo_in_its_own_format(page: Page, photo: Pa
 
 def test_a_download_does_not_wait_for_what_is_drawn_sharper(page: Page, photo: Path):
     page.open(photo)
-    held = []
+    asked, held, holds = [], [], True
 
-    def hold_first_whole(route) -> None:
-        if not held and is_whole(route.request):
+    def hold_wholes(route) -> None:
+        if holds and is_whole(route.request):
             held.append(route)
         else:
             route.fallback()
 
-    page.page.route("**/v1/edit", hold_first_whole)
+    page.page.route("**/v1/edit", hold_wholes)
+    page.page.on("request", lambda request: is_whole(request) and asked.append(request))
     with page.page.expect_request(is_whole):
         page.slide("Smiling", -1)
-    with page.page.expect_event("requestfailed", is_whole), page.page.expect_download():
+    with page.page.expect_event("requestfailed", is_whole):
         page["#download"].click()
+    with page.page.expect_download():
+        holds = False
+        for route in held[1:]:
+            route.fallback()
     page.await_sharp()
+    assert len(asked) == 2  # what was downloaded is what is shown
 
 
 def test_what_the_browser_saves_or_drags_is_the_whole_picture(page: Page, photo: Path):
