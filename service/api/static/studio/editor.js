@@ -66,6 +66,7 @@ export async function show(photo, asked = []) {
   stage.number(faceRow.order);
   chooseFace(0, false);
   stage.look(photo.faces.length === 1 ? 0 : null);
+  stage.reveal(0); // in a group it may stand anywhere
   historyRow.clear();
   keepStep("As it was");
   historyRow.picture(0, stage.edited, photo.faces[0].share);

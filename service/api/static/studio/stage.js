@@ -83,6 +83,14 @@ export class Stage {
     this.#placed();
   }
 
+  /** Move the divider to the middle of a face that it would keep as it was. */
+  reveal(index) {
+    const { x, w } = this.viewport.place;
+    const [left, , right] = this.#photo.faces[index].share;
+    const middle = (100 * (x + (w * (left + right)) / 2)) / this.#stage.clientWidth;
+    if (middle < this.share) this.divide(Math.max(0, Math.round(middle)));
+  }
+
   /** Change what is seen by `change(viewport)`. */
   view(change) {
     change(this.viewport);

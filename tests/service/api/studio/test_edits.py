@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tests.service.api.studio.conftest import serving
 from tests.service.api.studio.page import Page, change, has, is_part, is_preview, is_whole, metric, saved
@@ -213,6 +213,16 @@ def test_a_full_queue_is_waited_for_as_long_as_it_says(page: Page, small: Path):
     assert asked == ["preview", "preview", "whole"]
     assert page["#problem"].is_hidden()
     page.complaints.clear()  # the browser's note of the 429
+
+
+def test_the_divider_does_not_hide_the_edit_of_a_face_on_the_left(page: Page, couple: Path, tmp_path: Path):
+    page.open(couple)
+    assert page["#divider"].input_value() == "50"
+    with Image.open(couple) as image:
+        page.open(saved(ImageOps.mirror(image), tmp_path / "mirrored.jpg"))
+    face, stage = page["#outlines [data-chosen]"].bounding_box(), page["#stage"].bounding_box()
+    divider = stage["x"] + stage["width"] * float(page["#divider"].input_value()) / 100
+    assert divider == pytest.approx(face["x"] + face["width"] / 2, abs=0.02 * stage["width"])
 
 
 def test_faces_are_outlined_and_edited_each_on_its_own(page: Page, couple: Path):
