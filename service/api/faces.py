@@ -125,7 +125,9 @@ def _files(
     """How pictures are encoded for a response: JSON holds any number of files, everything else is one."""
     if accepted[0] == "json":
         return FileOptions.of(params)
-    formats = (params.format,) if accepted[0] == "zip" else tuple(name for name in accepted if name != "json")
+    formats = tuple(name for name in accepted if name != "json")
+    if accepted[0] == "zip" or ("format" in params.model_fields_set and params.format in formats):
+        formats = (params.format,)
     return FileOptions(formats, params.quality, as_one=True)
 
 

@@ -143,9 +143,10 @@ async def version_infer(request: Request, graph: RequestedVersion, service: Shar
 
 async def _read(request: Request) -> tuple[dict[str, Any], memoryview]:
     """The JSON of a request and the bytes after it. Raises ProtocolError, and Problem 413 and 415."""
-    encoding = request.headers.get("content-encoding", "").strip()
-    if encoding.lower() not in ("", "identity"):
-        raise Problem(415, f"Content-Encoding {encoding[:80]!r}: bodies must not be compressed")
+    for name, accepted in (("Content-Encoding", ("", "identity")), ("Transfer-Encoding", ("", "chunked"))):
+        encoding = request.headers.get(name, "").strip()
+        if encoding.lower() not in accepted:
+            raise Problem(415, f"{name} {encoding[:80]!r}: bodies must not be compressed")
     text, binary = oip_codec.split(await request.body(), request.headers.get(HEADER_LENGTH))
     if len(text) > MAX_JSON_BYTES:
         rule = f"at most {MAX_JSON_BYTES} bytes of JSON are accepted; send tensors as bytes ({HEADER_LENGTH})"

@@ -72,6 +72,7 @@ def _gzipped(path: str, changed: int) -> bytes:
 
 
 STUDIO = PageFiles(_STATIC / "studio", of_page(PAGE_POLICY, camera="(self)"))
+EDITION = studio.edition(_STATIC / "studio")  # as long as this process runs
 REFERENCE = PageFiles(_STATIC / "reference", of_page(PAGE_POLICY), packages=[("fastapi_swagger", "resources")])
 router = APIRouter(include_in_schema=False)
 
@@ -88,21 +89,19 @@ def _serve(files: PageFiles, prefix: str) -> None:
 
 @router.api_route("/", methods=["GET", "HEAD"])
 async def studio_page(request: Request) -> Response:
-    now = studio.edition(Path(STUDIO.directory))
-    return STUDIO.text_response(now.page, "text/html", now.version, request)
+    return STUDIO.text_response(EDITION.page, "text/html", EDITION.version, request)
 
 
 @router.api_route("/studio/{version}/{name}", methods=["GET", "HEAD"])
 async def studio_file(version: str, name: str, request: Request) -> Response:
     if name == PAGE:
         raise HTTPException(404)
-    now = studio.edition(Path(STUDIO.directory))
     if name == studio.SCRIPT:
-        response = STUDIO.text_response(now.script, "text/javascript", now.version, request)
+        response = STUDIO.text_response(EDITION.script, "text/javascript", EDITION.version, request)
     else:
         response = await STUDIO.get_response(name, request.scope)
     # A page of another edition, of a replica that was upgraded before this one, gets what there is, and asks again.
-    if version == now.version:
+    if version == EDITION.version:
         response.headers["Cache-Control"] = KEPT
     return response
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 PAGE, SCRIPT = "index.html", "studio.js"
@@ -30,17 +29,10 @@ class Edition:
 
 def edition(directory: Path) -> Edition:
     """The files of `directory` as they are now. Raises ValueError for modules that `joined` cannot join."""
-    files = sorted(path for path in directory.iterdir() if path.suffix != ".md")
-    return _edition(directory, tuple((path.name, path.stat().st_mtime_ns) for path in files))
-
-
-@lru_cache(maxsize=2)
-def _edition(directory: Path, changed: tuple[tuple[str, int], ...]) -> Edition:
-    """`changed` lists the files with their times of change, which tell editions apart."""
     digest = hashlib.sha256()
-    for name, _ in changed:
-        content = (directory / name).read_bytes()
-        digest.update(f"{name} {len(content)}\n".encode() + content)
+    for path in sorted(path for path in directory.iterdir() if path.suffix != ".md"):
+        content = path.read_bytes()
+        digest.update(f"{path.name} {len(content)}\n".encode() + content)
     version = digest.hexdigest()[:16]
     page = (directory / PAGE).read_text(encoding="utf-8").replace(f'"{PREFIX}/', f'"{PREFIX}/{version}/')
     return Edition(version, page.encode(), joined(directory, SCRIPT).encode())

@@ -99,13 +99,16 @@ def _wrong_type(kind: str, accepted: str) -> Problem:
 
 
 def _refuse_encoding(headers: Headers) -> None:
-    """Raises a 415 Problem for a compressed body (RFC 9110, section 15.5.16)."""
-    coding = headers.get("content-encoding", "").strip().lower()
-    if coding not in ("", "identity"):
-        rule = "must be left out: compressed bodies are not accepted"
-        error = {"field": "Content-Encoding", "value": coding[:100], "rule": rule}
-        detail = f"Content-Encoding {coding[:100]!r}: {rule}"
-        raise Problem(415, detail, [error], headers={"Accept-Encoding": "identity"})
+    """Raises a 415 Problem for a compressed body (RFC 9110, section 15.5.16), also where it was for the transfer."""
+    for name, accepted, rule in (
+        ("Content-Encoding", ("", "identity"), "must be left out"),
+        ("Transfer-Encoding", ("", "chunked"), "must be chunked or left out"),
+    ):
+        coding = headers.get(name, "").strip().lower()
+        if coding not in accepted:
+            rule = f"{rule}: compressed bodies are not accepted"
+            error = {"field": name, "value": coding[:100], "rule": rule}
+            raise Problem(415, f"{name} {coding[:100]!r}: {rule}", [error], headers={"Accept-Encoding": "identity"})
 
 
 class _FormParser(MultiPartParser):

@@ -51,8 +51,8 @@ def limited(
 class LimitedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with limits.
 
-    A connection above the limit gets 503, a head that does not arrive in time 408, a head that is too large 431, all as
-    problems. A connection whose client is too slow otherwise is closed.
+    A connection above the limit gets 503, a head that does not arrive in time 408, a head that is too large 431, what
+    is not HTTP 400, all as problems. A connection whose client is too slow otherwise is closed.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.parser = RequestParser(self)
         self._timeout, self._max_connections, self._rejected = client_timeout, max_connections, rejected
         self._in_head = False
+        self._ignores_rest = False  # of what the client sends
         self._head_bytes = 0
         self._body_complete = True
         self._request_timer: asyncio.TimerHandle | None = None
@@ -82,13 +83,16 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._ignores_rest:
+            return
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
-        if self.transport.is_closing():
+        if self._ignores_rest or self.transport.is_closing():
             return
         if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse(431, "head_too_large", f"the request's head has more than {MAX_HEAD_BYTES} bytes")
+            detail = f"the request's head has more than {MAX_HEAD_BYTES} bytes"
+            self._refuse(431, "head_too_large", detail, sends_on=True)
         elif self._in_head or self.cycle is None or self.cycle.response_complete:
             self._start_request_timer()  # also for a client that sends nothing but line ends
 
@@ -97,9 +101,9 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_head, self._head_bytes = True, 0
 
     def on_headers_complete(self) -> None:
+        super().on_headers_complete()  # which refuses some URLs
         self._in_head, self._body_complete = False, False
         self._request_timer = _cancelled(self._request_timer)
-        super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -114,7 +118,10 @@ class LimitedProtocol(HttpToolsProtocol):
         self._watch_closing()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(400, "malformed", "this is not an HTTP/1.1 request")
+        if self._body_complete:
+            self._refuse(400, "malformed", "this is not an HTTP/1.1 request", sends_on=True)
+        else:
+            self._refuse(400, "malformed", "the body does not consist of chunks (Transfer-Encoding)", sends_on=True)
 
     def _start_request_timer(self) -> None:
         """The client has the timeout for the rest of its request, in however many parts it sends it."""
@@ -135,19 +142,49 @@ class LimitedProtocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def _refuse(self, status: int, reason: str, detail: str, headers: dict[str, str] | None = None) -> None:
-        """Answer without the application, which has got no request, and close."""
+    def _refuse(
+        self, status: int, reason: str, detail: str, headers: dict[str, str] | None = None, sends_on: bool = False
+    ) -> None:
+        """Answer in the application's place, or let it finish its answer to the request before, and close.
+
+        `sends_on` says that the client may be sending still.
+        """
         self._rejected(reason)
         log.debug("connection refused with %d: %s", status, detail)
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.transport.close()  # what is written now would be taken for the answer to the request before
+        if self.cycle is not None and not self._may_answer():
+            self._ignores_rest = True
+            self.cycle.keep_alive = False  # closes the connection after the answer
+            if self.cycle.response_complete:
+                self.transport.close()
             return
         request_id = new_identifier()
         answer = problems.response(Problem(status, detail, headers=headers), request_id)
         head = [(b"x-request-id", request_id.encode()), (b"connection", b"close"), *answer.raw_headers]
         lines = b"".join([name + b": " + value + b"\r\n" for name, value in head])
         self.transport.write(STATUS_LINE[status] + lines + b"\r\n" + answer.body)
-        self.transport.close()
+        if sends_on:
+            self._close_after_client()
+        else:
+            self.transport.close()
+
+    def _may_answer(self) -> bool:
+        """Whether what is written now is taken for the answer to what is refused, and to nothing before that."""
+        if self._body_complete:
+            return self.cycle.response_complete
+        if self.pipeline or self.cycle.response_started:
+            return False
+        self.cycle.disconnected = True  # the request whose body it is ends without an answer of its own
+        self.cycle.waiting_for_100_continue = False
+        self.cycle.message_event.set()
+        return True
+
+    def _close_after_client(self) -> None:
+        """Closing with bytes unread would reset the connection, and the client might lose the answer."""
+        self._ignores_rest = True
+        _cancelled(self._request_timer)
+        self._request_timer = self.loop.call_later(self._timeout, self.transport.abort)
+        self.flow.resume_reading()
+        self.transport.write_eof()
 
     # The response: the client reads it fast enough. Closing waits until what is buffered has been read.
 
@@ -166,6 +203,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         super().shutdown()
+        if self.cycle is not None and self.cycle.disconnected:  # and answered already
+            self.transport.close()
         self._watch_closing()
 
     def _watch_closing(self) -> None:

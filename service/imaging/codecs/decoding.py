@@ -159,6 +159,9 @@ def _opened(data: bytes, max_pixels: int) -> _Opened:
     check_size(*image.size, max_pixels)
     if colour.takes_profile(image):
         check_size(*image.size, max_pixels // 2, "of colours that a profile converts (CMYK, Lab)")
+    has_colours = image.mode != "P" or image.palette is not None
+    if has_colours and image.has_transparency_data:  # separating it takes as long as decoding
+        check_size(*image.size, max_pixels // 2, "of an image with transparency")
     return _Opened(image, prepared)
 
 

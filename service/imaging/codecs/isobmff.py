@@ -7,6 +7,7 @@ picture it is said to be.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -16,11 +17,15 @@ from service.imaging.codecs.prepared import Prepared, check_size
 
 _AVIF, _HEIC = (b"avif", b"avis"), (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 _EITHER = (b"mif1", b"msf1", b"miaf")
-_CONTAINERS = {b"iprp", b"ipco"}
+_ONCE = (b"pitm", b"iref", b"ipco")
+_TWICE = "the image's metadata are twice in it"
 _MOST_BOXES = 5000
+_DEEPEST = 8  # of pictures that are derived from pictures, such as grids of tiles
 _MOST_ITEMS = 2000
 # Beside the picture itself: its transparency, a gain map, a thumbnail, or a coarser layer.
 _MOST_OF_SIZE, _MORE_PIXELS = 2.5, 1_000_000
+# Of one picture: its tiles reach beyond it.
+_MOST_OF_TILES, _MORE_OF_TILES = 1.3, 4_000_000
 _NO_MATRIX = re.compile(rb"colrnclx....\0\0", re.DOTALL)
 
 
@@ -62,6 +67,9 @@ class _Meta:
     """What the metadata say: items by number, the sizes that any of them has, where `idat` begins, how many bytes
     the length of a unit of HEVC takes, and the chroma subsampling of the first coded picture (0: none, 1: across, 2:
     across and down).
+
+    Also the number of the `primary` picture, the sizes among all properties by their place, the places of each item's
+    properties, and the references of a kind: from an item to others.
     """
 
     items: dict[int, _Item] = field(default_factory=dict)
@@ -69,6 +77,37 @@ class _Meta:
     inside: int = 0
     length_size: int = 4
     subsampling: int | None = None
+    primary: int = 0
+    size_at: dict[int, tuple[int, int]] = field(default_factory=dict)
+    properties: dict[int, list[int]] = field(default_factory=dict)
+    references: dict[bytes, dict[int, list[int]]] = field(default_factory=dict)
+    seen: set[bytes] = field(default_factory=set)
+    counted: dict[int, int] = field(default_factory=dict)
+    end: int = 0  # of the boxes
+
+    def pixels_of(self, number: int, deep: int = 0) -> int:
+        """Those that an item decodes to: of a derived picture, such as a grid of tiles, each of its parts, as often as
+        it has it. Raises BrokenImageError for pictures that are derived from themselves.
+        """
+        if number in self.counted:
+            return self.counted[number]
+        if deep > _DEEPEST:
+            raise BrokenImageError("the image is derived from too many others")
+        parts = self.references.get(b"dimg", {}).get(number)
+        if parts is None:
+            sizes = (self.size_at.get(place, (0, 0)) for place in self.properties.get(number, ()))
+            pixels = max((width * height for width, height in sizes), default=0)
+        else:
+            pixels = sum(count * self.pixels_of(part, deep + 1) for part, count in Counter(parts).items())
+        self.counted[number] = pixels
+        return pixels
+
+    @property
+    def largest(self) -> int:
+        """Pixels of the primary picture, or of one that belongs to it, such as its transparency."""
+        auxiliary = self.references.get(b"auxl", {})
+        belonging = [number for number, others in auxiliary.items() if self.primary in others]
+        return max(map(self.pixels_of, [self.primary, *belonging]))
 
 
 def prepared(count: Callable[[bytes, int], int], kind: bytes, most_bytes: int) -> Callable[[bytes, int], Prepared]:
@@ -88,9 +127,11 @@ def prepared(count: Callable[[bytes, int], int], kind: bytes, most_bytes: int) -
             accepted = f"at most {most_bytes} are accepted of AVIF and HEIC images like this; send it as JPEG or PNG"
             raise ImageTooLargeError(f"the image has {size} bytes of coded data; {accepted}")
         decoded = sum(count(_payload(data, meta, item), meta.length_size) for item in items)
-        if decoded > _MOST_OF_SIZE * width * height + _MORE_PIXELS:
+        tiles = _MOST_OF_TILES * width * height + _MORE_OF_TILES
+        if decoded > _MOST_OF_SIZE * width * height + _MORE_PIXELS or meta.largest > tiles:
             raise BrokenImageError("the image has more to decode than its size promises")
-        return Prepared(_still(data), coding=lambda _: Coding(subsampling=meta.subsampling), buffered=True)
+        # Without what was not looked at.
+        return Prepared(_still(data[: meta.end]), coding=lambda _: Coding(subsampling=meta.subsampling), buffered=True)
 
     return prepare
 
@@ -102,18 +143,54 @@ def _still(data: bytes) -> bytes:
 
 def _meta(data: bytes) -> _Meta:
     meta = _Meta()
-    for kind, start, end in _boxes(data, 0, len(data)):
+    for kind, start, end in _sound_boxes(data):
+        meta.end = end
         if kind == b"meta":
+            if kind in meta.seen:
+                raise BrokenImageError(_TWICE)
+            meta.seen.add(kind)
             for inner in _boxes(data, start + 4, end):
                 _read(data, meta, *inner)
-            return meta
-    raise UnsupportedImageError("the image is a sequence without a still picture, which is not accepted")
+    if b"meta" not in meta.seen:
+        raise UnsupportedImageError("the image is a sequence without a still picture, which is not accepted")
+    return meta
+
+
+def _sound_boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Those of a file before what is none, which some cameras write behind a picture."""
+    boxes, first = _boxes(data, 0, len(data)), True
+    while True:
+        try:
+            found = next(boxes, None)
+        except BrokenImageError:
+            if first:
+                raise
+            return
+        if found is None:
+            return
+        first = False
+        yield found
 
 
 def _read(data: bytes, meta: _Meta, kind: bytes, start: int, end: int) -> None:
-    if kind in _CONTAINERS:
+    if kind in _ONCE and kind in meta.seen:
+        raise BrokenImageError(_TWICE)
+    meta.seen.add(kind)
+    if kind == b"iprp":
         for inner in _boxes(data, start, end):
             _read(data, meta, *inner)
+    elif kind == b"ipco":
+        for place, (name, begin, stop) in enumerate(_boxes(data, start, end), 1):
+            _read(data, meta, name, begin, stop)
+            if name == b"ispe":
+                meta.size_at[place] = meta.sizes[-1]
+    elif kind == b"ipma":
+        _read_properties(data, meta, start, end)
+    elif kind == b"pitm":
+        meta.primary = _number(data, start + 4, 4 if data[start] else 2, end)
+    elif kind == b"iref":
+        for name, begin, stop in _boxes(data, start + 4, end):
+            _read_reference(data, meta, name, begin, stop, 4 if data[start] else 2)
     elif kind == b"ispe":
         meta.sizes.append((_number(data, start + 4, 4, end), _number(data, start + 8, 4, end)))
     elif kind == b"hvcC":
@@ -134,6 +211,28 @@ def _read(data: bytes, meta: _Meta, kind: bytes, start: int, end: int) -> None:
                 meta.items[number] = replace(meta.items.get(number, _Item()), kind=data[place : place + 4])
     elif kind == b"iloc":
         _read_locations(data, meta, start, end)
+
+
+def _read_properties(data: bytes, meta: _Meta, start: int, end: int) -> None:
+    """Which properties each item has."""
+    wide, long = 4 if _number(data, start, 1, end) else 2, 2 if _number(data, start + 3, 1, end) & 1 else 1
+    place = start + 8
+    for _ in range(_number(data, start + 4, 4, end)):
+        number, count = _number(data, place, wide, end), _number(data, place + wide, 1, end)
+        place += wide + 1
+        found = [_number(data, place + long * each, long, end) for each in range(count)]
+        meta.properties.setdefault(number, []).extend(each & (0x7FFF if long == 2 else 0x7F) for each in found)
+        place += long * count
+
+
+def _read_reference(data: bytes, meta: _Meta, kind: bytes, start: int, end: int, wide: int) -> None:
+    """From one item to others, of which there may be many: those of a grid."""
+    number, count = _number(data, start, wide, end), _number(data, start + wide, 2, end)
+    first = start + wide + 2
+    if first + wide * count > end:
+        raise BrokenImageError("the image is truncated or corrupt")
+    others = [int.from_bytes(data[first + wide * each : first + wide * (each + 1)], "big") for each in range(count)]
+    meta.references.setdefault(kind, {}).setdefault(number, []).extend(others)
 
 
 def _read_locations(data: bytes, meta: _Meta, start: int, end: int) -> None:

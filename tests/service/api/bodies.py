@@ -23,8 +23,9 @@ def read(
     query: dict[str, Any] | list[tuple[str, Any]] | None = None,
     encoding: str | None = None,
     how: Callable[[Request], Awaitable[Upload]] = uploads.read,
+    transfer: str | None = None,
 ) -> Upload:
-    told = {b"content-type": content_type, b"content-encoding": encoding}
+    told = {b"content-type": content_type, b"content-encoding": encoding, b"transfer-encoding": transfer}
     headers = [(name, value.encode()) for name, value in told.items() if value is not None]
     scope = {
         "type": "http",

@@ -41,6 +41,19 @@ def test_an_edit_to_what_is_there_already_changes_no_pixel_of_the_photo(client: 
     assert np.array_equal(pixels(edit_photo(client, photo, attributes={"Smiling": 0.25}).content), noise)
 
 
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "BMP"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P"])
+def test_where_nothing_changes_a_format_that_is_not_written_is_a_png_of_the_same_pixels(
+    client: TestClient, kind: str, mode: str
+):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (218, 178, 3), dtype=np.uint8)).convert(mode)
+    photo = encoded(noise, kind)
+    response = edit_photo(client, photo, {"Accept": "*/*"}, attributes={"Smiling": 1}, strength=0)
+    assert response.headers["content-type"] == "image/png"
+    assert np.array_equal(pixels(response.content), pixels(photo))
+    assert client.post("/v1/verify", files={"image": ("a.png", response.content)}).json()["synthetic"] is True
+
+
 def test_only_the_chosen_faces_of_a_photo_change(seeing: TestClient):
     def middles(face: str) -> list[int]:
         found = edit_photo(seeing, two_faces(10, 25), attributes={"Smiling": 1}, face=face)

@@ -118,6 +118,7 @@ def test_what_a_graph_cannot_take_is_named(client: TestClient, path: str, name: 
         (b"{}", {HEADER_LENGTH: "3"}, 400, f"{HEADER_LENGTH}: must be 1 to 2"),
         (b"{}", {"Content-Encoding": "gzip"}, 415, "must not be compressed"),
         (b"{}", {"Content-Encoding": "Identity"}, 400, "inputs"),
+        (b"{}", {"Transfer-Encoding": "gzip, chunked"}, 415, "must not be compressed"),
         (b"{}" + b" " * 300_000, {}, 413, "at most 200000 bytes"),
     ],
 )

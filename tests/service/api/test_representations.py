@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from tests.service.api.helpers import JSON, MEAN_FACE, PNG, edit, facts, generate, stages
+from tests.service.api.helpers import JSON, MEAN_FACE, PNG, edit, edit_photo, facts, generate, stages
 from tests.service.fakes import TestClient, fields, grey, pixels, problem
 
 
@@ -20,6 +20,24 @@ def test_accept_chooses_the_format(client: TestClient, kind: str):
 @pytest.mark.parametrize("accept", ["*/*", "image/*", "image/png;q=0.1"])
 def test_without_a_preference_pictures_are_png(client: TestClient, accept: str):
     assert generate(client, {"Accept": accept}).headers["content-type"] == "image/png"
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind", "expected"),
+    [
+        ("*/*", "jpg", "jpeg"), ("image/*", "webp", "webp"), ("image/png, */*;q=0.5", "jpeg", "png"),
+        ("image/png", "jpeg", "png"), ("image/webp, image/jpeg", "jpeg", "jpeg"),
+    ],
+)  # fmt: skip
+def test_of_what_is_accepted_the_format_chooses(client: TestClient, accept: str, kind: str, expected: str):
+    headers = {"Accept": accept}
+    assert generate(client, headers, format=kind).headers["content-type"] == f"image/{expected}"
+    edited = edit_photo(client, grey(20), headers, attributes={"Smiling": 1}, format=kind)
+    assert edited.headers["content-type"] == f"image/{expected}"
+    swept = client.post(
+        "/v1/sweep", json={"seed": 1, "attribute": "Smiling", "steps": 2, "format": kind}, headers=headers
+    )
+    assert swept.headers["content-type"] == f"image/{expected}"
 
 
 def test_json_holds_the_same_picture_as_the_bytes(client: TestClient):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -176,7 +175,6 @@ def test_an_edition_changes_with_its_files(tmp_path: Path):
     first = studio.edition(tmp_path)
     assert first.page.decode() == f'<script src="studio/{first.version}/studio.js"></script>'
     (tmp_path / "studio.js").write_text("run(1);\n")
-    os.utime(tmp_path / "studio.js", ns=(1, 1))
     assert studio.edition(tmp_path).version != first.version
 
 

@@ -64,6 +64,20 @@ def test_a_compressed_body_is_415_and_says_so(encoding: str, how: Callable[[Requ
         assert caught.value.headers == {"Accept-Encoding": "identity"}
 
 
+@pytest.mark.parametrize("how", [uploads.read, uploads.read_json])
+@pytest.mark.parametrize("encoding", ["gzip, chunked", "deflate, chunked", "identity, chunked"])
+def test_a_body_that_was_compressed_for_the_transfer_is_415(encoding: str, how: Callable[[Request], Awaitable[Upload]]):
+    with pytest.raises(Problem) as caught:
+        read("application/json", gzip.compress(b"{}"), how=how, transfer=encoding)
+    assert caught.value.status == 415
+    assert caught.value.errors[0]["field"] == "Transfer-Encoding"
+    assert "chunked" in caught.value.detail
+
+
+def test_chunks_are_accepted():
+    assert read("image/png", b"raw", transfer="Chunked").image == b"raw"
+
+
 @pytest.mark.parametrize("encoding", ["", "identity", "Identity"])
 def test_an_encoding_that_is_none_is_accepted(encoding: str):
     assert read("image/png", b"raw", encoding=encoding).image == b"raw"

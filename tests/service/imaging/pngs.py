@@ -15,8 +15,8 @@ def chunk(kind: bytes, payload: bytes, checksum: int | None = None) -> bytes:
     return struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", checksum)
 
 
-def header(width: int, height: int, depth: int = 8, colour: int = 2) -> bytes:
-    return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+def header(width: int, height: int, depth: int = 8, colour: int = 2, interlace: int = 0) -> bytes:
+    return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlace))
 
 
 def png(levels: np.ndarray, depth: int = 8, colour: int = 2, *before: bytes) -> bytes:

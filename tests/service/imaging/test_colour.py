@@ -14,6 +14,7 @@ from service.imaging import codecs
 from tests.service.fakes import encoded
 from tests.service.imaging import jpegs, profiles
 from tests.service.imaging.jpegs import segment, with_segments
+from tests.service.imaging.samples import translucent
 
 LIMIT = 2_000_000
 INKS = {
@@ -160,3 +161,19 @@ def test_lab_may_have_half_as_many_pixels():
     assert codecs.size_of(lab, 6000) == (60, 50)
     with pytest.raises(ImageTooLargeError, match="Lab"):
         codecs.size_of(lab, 5999)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "options"),
+    [
+        ("RGBA", "WEBP", {"lossless": True}), ("RGBA", "WEBP", {}), ("RGBA", "TIFF", {}), ("LA", "TIFF", {}),
+        ("RGBA", "AVIF", {}), ("P", "GIF", {"transparency": 0}), ("P", "PNG", {"transparency": 0}),
+        ("RGB", "PNG", {"transparency": (1, 2, 3)}),
+    ],
+)  # fmt: skip
+def test_pictures_with_transparency_may_have_half_as_many_pixels(mode: str, kind: str, options: dict):
+    """Separating it and laying it over white takes as long as decoding."""
+    see_through = encoded(translucent(Image.new("RGB", (60, 50))).convert(mode), kind, **options)
+    assert codecs.size_of(see_through, 6000) == (60, 50)
+    with pytest.raises(ImageTooLargeError, match=r"at most 2999 are accepted of an image with transparency"):
+        codecs.size_of(see_through, 5999)

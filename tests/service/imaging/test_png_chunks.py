@@ -172,13 +172,23 @@ def test_sixteen_bits_of_colour_become_the_upper_eight():
 
 
 @pytest.mark.parametrize(
-    ("depth", "colour", "share"), [(16, TRUECOLOUR, 2), (16, ALPHA, 2), (16, GREY, 1), (8, ALPHA, 1)]
-)
-def test_colours_of_sixteen_bits_count_twice(depth: int, colour: int, share: int):
+    ("depth", "colour", "interlace", "share"),
+    [
+        (8, TRUECOLOUR, 0, 1), (16, GREY, 0, 1), (8, PALETTE, 0, 1), (16, TRUECOLOUR, 0, 2), (8, ALPHA, 0, 2),
+        (8, GREY_ALPHA, 0, 2), (8, TRUECOLOUR, 1, 2), (8, GREY, 1, 2), (16, ALPHA, 0, 4), (16, ALPHA, 1, 8),
+    ],
+)  # fmt: skip
+def test_pictures_that_take_longer_may_have_fewer_pixels(depth: int, colour: int, interlace: int, share: int):
     for width, allowed in ((LIMIT // share, True), (LIMIT // share + 1, False)):
-        data = pngs.SIGNATURE + pngs.header(width, 1, depth, colour)
+        data = pngs.SIGNATURE + pngs.header(width, 1, depth, colour, interlace)
         with pytest.raises(BrokenImageError if allowed else ImageTooLargeError):  # of data there are none
             codecs.decode(data, LIMIT)
+
+
+def test_what_a_picture_has_too_many_pixels_for_is_named():
+    data = pngs.SIGNATURE + pngs.header(LIMIT, 1, 16, ALPHA, 1)
+    with pytest.raises(ImageTooLargeError, match=r"125000 .* 16 bits a colour and transparency and interlacing"):
+        codecs.decode(data, LIMIT)
 
 
 @pytest.mark.parametrize(("colour", "channels"), [(GREY_ALPHA, 2), (ALPHA, 4)])

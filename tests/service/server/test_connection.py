@@ -268,8 +268,62 @@ def test_what_is_not_http_gets_a_problem(server: Server):
 def test_nonsense_behind_a_request_is_not_answered_in_its_place(server: Server):
     with server.connect() as client:
         client.sendall(COMPLETE + b"nonsense\r\n\r\n")
-        assert b"HTTP/1.1 400" not in rest(client)
-    server.until(lambda: server.refused == {"malformed": 1})
+        answer = rest(client)
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert answer.endswith(b"ok")  # and then the server closes
+    assert server.refused == {"malformed": 1}
+
+
+CHUNKED = b"POST /%s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"zz\r\nab\r\n", b"2\r\nabcdef\r\n0\r\n\r\n", b"-2\r\nab\r\n", b'{"seed": 1}', b"2\r\nab\r\nnonsense", b"f" * 20],
+    ids=["no size", "too long", "a negative size", "no chunks", "no second chunk", "a huge size"],
+)
+@pytest.mark.parametrize("apart", [False, True], ids=["at once", "after the head"])
+@pytest.mark.parametrize("expects", [b"", b"Expect: 100-continue\r\n"], ids=["", "100-continue"])
+def test_a_body_that_is_not_chunked_as_it_says_gets_400(
+    server: Server, caplog: pytest.LogCaptureFixture, body: bytes, apart: bool, expects: bytes
+):
+    head = (CHUNKED % b"").replace(b"\r\n\r\n", b"\r\n" + expects + b"\r\n")
+    with server.connect() as client:
+        client.sendall(head + (b"" if apart else body))
+        if apart:
+            server.until(lambda: any(each.cycle for each in server.protocols))
+            client.sendall(body)
+        problem(rest(client).removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n"), 400)
+        client.sendall(bytes(100_000))  # what is on its way must not reset the connection
+    server.until(lambda: server.open == 0)
+    assert server.refused == {"malformed": 1}
+    server.until(lambda: not server.server.server_state.tasks)  # the application has been told, too
+    assert not [each for each in caplog.records if each.levelname == "ERROR"]
+
+
+def test_a_client_that_is_refused_and_stays_is_given_up(server: Server):
+    with server.connect() as client:
+        client.sendall(CHUNKED % b"" + b"zz\r\n")
+        problem(rest(client), 400)
+        server.expire("abort")
+        server.until(lambda: server.open == 0)
+
+
+def test_what_was_answered_already_is_not_answered_again(server: Server):
+    with server.connect() as client:
+        client.sendall(CHUNKED % b"refuse" + b"2\r\nab\r\n")
+        read_response(client)
+        client.sendall(b"zz\r\n")
+        assert rest(client) == b""
+    assert server.refused == {"malformed": 1}
+
+
+def test_a_server_that_stops_does_not_wait_for_a_client_that_is_refused():
+    server = Server()
+    with server.connect() as client:
+        client.sendall(CHUNKED % b"" + b"zz\r\n")
+        problem(rest(client), 400)
+        server.stop()
 
 
 def test_a_body_that_nobody_reads_any_more_ends(server: Server):
@@ -300,10 +354,7 @@ def test_a_reader_that_goes_on_reading_gets_all_of_it(server: Server):
             received += len(part)
             timer = next(iter(server.pending(READER_TIMER)), None)
             if timer is not watched[0]:
-                watched = (
-                    timer,
-                    received,
-                )  # the server counts from when it set the timer, not from when the last ran out
+                watched = timer, received  # from here on the server counts
             elif timer and received > watched[1] + 1_000_000:
                 server.expire(READER_TIMER)
                 periods += 1

@@ -18,6 +18,12 @@ export function element(tag, properties = {}, ...children) {
   return made;
 }
 
+/** Scroll a row sideways until one of its buttons is seen, and nothing else. */
+export function reveal(row, button) {
+  const [outer, inner] = [row.getBoundingClientRect(), button.getBoundingClientRect()];
+  row.scrollLeft += Math.min(0, inner.left - outer.left) + Math.max(0, inner.right - outer.right);
+}
+
 /** Run once the calls have stopped for so many milliseconds. */
 export function settled(milliseconds, run) {
   let timer = 0;

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { inWords, levelOf, strengthOf } from "./attributes.js";
 import { byId, settled } from "./dom.js";
-import { WHOLE, around } from "./geometry.js";
+import { WHOLE, around, overlap } from "./geometry.js";
 import { FaceRow } from "./face-row.js";
 import { HistoryRow } from "./history-row.js";
 import { Latest } from "./latest.js";
@@ -21,13 +21,14 @@ import { whole } from "./whole.js";
 const PATIENCE = 15; // seconds that sending the whole file may take without being asked for
 const MARGIN = 1.15; // of the sharp part around what is seen
 const MOST_PIXELS = 2400; // of its longest side
+const REACH = 5; // times a face's box, within which its edit lies
 const SMALL = 4e6; // pixels of a photo that is drawn as a whole as soon as an edit rests
 const SOON = 3; // seconds that its file may take on the way
 
 export const stage = new Stage(() => viewed());
 export const sliders = new Sliders({ onInput: move, onChange: commit, onReset: reset, onSwitch: switched }, open.switches);
 const faceRow = new FaceRow(byId("faces"), (index) => chooseFace(index));
-const lookRow = new LookRow(byId("looks"), tryLook);
+const lookRow = new LookRow(byId("looks"), byId("looks-note"), tryLook);
 const historyRow = new HistoryRow(byId("history"), goTo);
 const strength = new Slider(byId("strength"), {
   id: "strength-value",
@@ -42,7 +43,8 @@ const strength = new Slider(byId("strength"), {
 });
 const follow = new Latest(draw);
 const sharpening = new Latest(sharpen);
-const sharpenSoon = settled(250, () => open.photo && sharpening.ask());
+// Not while the preview is under way, or waits for room: it asks for this once it is there.
+const sharpenSoon = settled(250, () => open.photo && !follow.isBusy && sharpening.ask());
 let label = "As it was";
 
 // ---- what is open
@@ -51,6 +53,7 @@ let label = "As it was";
 export async function show(photo, asked = []) {
   follow.cancel();
   sharpening.cancel();
+  stage.busy = false;
   open.photo = photo;
   edits(asked);
   byId("welcome").hidden = true;
@@ -63,6 +66,7 @@ export async function show(photo, asked = []) {
   stage.number(faceRow.order);
   chooseFace(0, false);
   stage.look(photo.faces.length === 1 ? 0 : null);
+  stage.reveal(0); // in a group it may stand anywhere
   historyRow.clear();
   keepStep("As it was");
   historyRow.picture(0, stage.edited, photo.faces[0].share);
@@ -206,6 +210,7 @@ function keepStep(words) {
 function changed() {
   if (!open.photo) return;
   stage.editing = true;
+  stage.busy = true; // from now on, not only once something is asked of the service
   refresh();
   follow.ask();
 }
@@ -258,6 +263,17 @@ async function draw(_, signal) {
   }
 }
 
+/** Do what somebody waits for; what only looks sharper is drawn afterwards. */
+export async function urgently(work) {
+  sharpenSoon.cancel();
+  sharpening.cancel();
+  try {
+    return await work();
+  } finally {
+    sharpenSoon();
+  }
+}
+
 function viewed() {
   if (open.edits) sharpenSoon();
 }
@@ -283,7 +299,9 @@ async function sharpenPart(photo, signal) {
   const pixels = Math.max(stage.element.clientWidth, stage.element.clientHeight) * devicePixelRatio;
   const region = grown([left, top, right, bottom]).map((share) => Math.round(1e4 * share) / 1e4);
   const options = { accept: "image/jpeg", signal };
-  const fields = { ...(await originalFields(options)), region, quality: QUALITY };
+  const { width, height } = photo;
+  const isSeen = ({ face }) => overlap(around(photo.faces[face].share, REACH, width, height), region) > 0;
+  const fields = { ...(await originalFields(options, plan().filter(isSeen))), region, quality: QUALITY };
   fields.size = Math.max(16, Math.min(MOST_PIXELS, Math.round(MARGIN * pixels)));
   const picture = await api.edit(photo.original, fields, options);
   if (!signal.aborted && photo === open.photo) await stage.showSharp(picture, region);

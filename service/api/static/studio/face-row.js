@@ -1,6 +1,6 @@
 // The faces of a photo with several, as a row of thumbnails, numbered as they stand in the photo.
 
-import { cropped, element } from "./dom.js";
+import { cropped, element, reveal } from "./dom.js";
 import { readingOrder } from "./geometry.js";
 
 const SIDE = 44; // pixels of the page
@@ -36,7 +36,9 @@ export class FaceRow {
     for (const [place, button] of [...this.#host.children].entries()) {
       const index = this.order[place];
       const edited = edits.isEdited(index);
-      button.setAttribute("aria-pressed", String(index === edits.chosen));
+      const chosen = index === edits.chosen;
+      if (chosen && button.getAttribute("aria-pressed") !== "true") reveal(this.#host, button);
+      button.setAttribute("aria-pressed", String(chosen));
       button.toggleAttribute("data-edited", edited);
       button.setAttribute("aria-label", `Face ${place + 1} of ${this.order.length}${edited ? ", edited" : ""}`);
     }

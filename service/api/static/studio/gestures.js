@@ -17,17 +17,22 @@ export function listen(stage, handlers) {
     return [event.clientX - box.left, event.clientY - box.top];
   };
   const isPhoto = (event) => event.target.closest("button, input") === null;
+  // A finger on the divider moves that; with a second one it pinches, and without moving it taps.
+  const isFinger = (event) => event.pointerType === "touch" && event.target.matches("input");
   const spread = () => {
     const [a, b] = [...pointers.values()];
     return { far: Math.hypot(a[0] - b[0], a[1] - b[1]), x: (a[0] + b[0]) / 2, y: (a[1] + b[1]) / 2 };
   };
 
   element.addEventListener("pointerdown", (event) => {
-    if (!isPhoto(event) || event.button > 0) return;
+    if (!(isPhoto(event) || isFinger(event)) || event.button > 0) return;
     if (event.isPrimary) pointers.clear();
     pointers.set(event.pointerId, place(event));
     if (pointers.size === 1) moved = 0;
-    if (pointers.size === 2) pinch = spread();
+    if (pointers.size === 2) {
+      pinch = spread();
+      stage.pinching = true;
+    }
   });
   element.addEventListener("pointermove", (event) => {
     if (!pointers.has(event.pointerId)) return;
@@ -35,7 +40,7 @@ export function listen(stage, handlers) {
     const [fromX, fromY] = pointers.get(event.pointerId);
     pointers.set(event.pointerId, [x, y]);
     moved += Math.hypot(x - fromX, y - fromY);
-    if (pointers.size === 1 && moved > STILL) {
+    if (pointers.size === 1 && moved > STILL && isPhoto(event)) {
       element.setPointerCapture(event.pointerId);
       stage.view((viewport) => viewport.pan(x - fromX, y - fromY));
     } else if (pointers.size === 2) {
@@ -49,6 +54,7 @@ export function listen(stage, handlers) {
   });
   const end = (event) => {
     if (!pointers.delete(event.pointerId) || pointers.size > 0) return;
+    stage.pinching = false;
     if (event.type === "pointercancel" || pinch || moved > STILL) {
       pinch = null;
       return;

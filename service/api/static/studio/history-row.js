@@ -1,6 +1,6 @@
 // The steps that led here, as thumbnails to go back to.
 
-import { cropped, element } from "./dom.js";
+import { cropped, element, reveal } from "./dom.js";
 
 const SIDE = 44; // pixels of the page
 
@@ -41,6 +41,7 @@ export class HistoryRow {
     const held = [...this.#host.children].indexOf(document.activeElement);
     this.#host.replaceChildren(...Array.from({ length: edits.steps }, (_, depth) => this.#button(depth, edits.depth)));
     if (held >= 0) this.#host.children[Math.min(held, edits.steps - 1)].focus();
+    reveal(this.#host, this.#host.children[edits.depth]);
   }
 
   #button(depth, now) {

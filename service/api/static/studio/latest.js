@@ -13,6 +13,11 @@ export class Latest {
     this.#run = run;
   }
 
+  /** Whether a job is under way or about to begin. */
+  get isBusy() {
+    return this.#controller !== null || this.#next !== null;
+  }
+
   ask(job) {
     this.#next = { job };
     if (!this.#controller) {

@@ -1,27 +1,38 @@
 // The row of one-tap looks: thumbnails of the visitor's own face, all of them from one call.
+// Where that fails, it is tried again by and by, and as soon as another call has worked.
 
 import * as api from "./api.js";
 import { cropped, decoded, element } from "./dom.js";
 import { around } from "./geometry.js";
 import { convincing, isWorn, looksFor } from "./looks.js";
-import { sayBusy } from "./telling.js";
+import { say, sayBusy, sayReady } from "./telling.js";
 
 const SIDE = 88; // pixels of the page
 const LARGEST = 256;
 const AROUND = 1.4; // times the face's box
 const QUALITY = 82;
+const PAUSES = [5, 10, 20, 40, 60]; // seconds until they are tried again; from then on the last one
+
+/** Whether the same call may work later. */
+const isPassing = ({ status }) => status === 0 || status === 429 || status >= 500;
 
 export class LookRow {
   #host;
+  #note;
   #onLook;
   #drawn = ""; // what the thumbnails were made of
   #looks = [];
   #controller = new AbortController();
+  #again = null; // draws them once more, where that failed
+  #failures = 0;
+  #timer = 0;
 
-  /** `onLook(look)` is called when one is tapped. */
-  constructor(host, onLook) {
+  /** `note` is where it tells that they could not be drawn; `onLook(look)` is called when one is tapped. */
+  constructor(host, note, onLook) {
     this.#host = host;
+    this.#note = note;
     this.#onLook = onLook;
+    document.addEventListener("facet-drawn", () => this.#again?.());
   }
 
   /** The thumbnails are of something else now. */
@@ -62,12 +73,41 @@ export class LookRow {
     URL.revokeObjectURL(image.src);
   }
 
-  async #draw(model, photo, index) {
+  #draw(model, photo, index) {
     this.#controller.abort();
     this.#controller = new AbortController();
+    this.#settle();
+    this.#failures = 0;
+    this.#host.removeAttribute("aria-busy");
     const { signal } = this.#controller;
+    if (this.#looks.length > 0) this.#attempt(model, photo, index, signal);
+  }
+
+  /** Nothing is left to be tried again. */
+  #settle() {
+    clearTimeout(this.#timer);
+    this.#again = null;
+    this.#note.hidden = true;
+  }
+
+  #failed(error, retry) {
+    this.#note.textContent = `The looks could not be drawn on this face. ${error.detail ?? "Something went wrong in this page."}`;
+    if (isPassing(error)) {
+      const seconds = PAUSES[Math.min(this.#failures, PAUSES.length - 1)];
+      this.#failures += 1;
+      this.#note.append(` Trying again in ${seconds} s.`);
+      this.#timer = setTimeout(() => this.#again?.(), 1000 * seconds);
+      this.#again = () => {
+        this.#settle();
+        retry();
+      };
+    }
+    this.#note.hidden = false;
+    say("The looks could not be drawn");
+  }
+
+  async #attempt(model, photo, index, signal) {
     const looks = this.#looks;
-    if (looks.length === 0) return;
     const size = Math.min(LARGEST, Math.round(SIDE * devicePixelRatio));
     const region = around(photo.faces[index].share, AROUND, photo.width, photo.height);
     const fields = {
@@ -93,9 +133,10 @@ export class LookRow {
         button.firstChild.replaceChildren(cropped(sheet, box, size));
       }
       URL.revokeObjectURL(sheet.src);
+      sayReady();
     } catch (error) {
-      // The names are enough to go on with; the next edit tells what is wrong.
-      if (error.name !== "AbortError") this.#drawn = "";
+      // The names are enough to go on with meanwhile.
+      if (!signal.aborted) this.#failed(error, () => this.#attempt(model, photo, index, signal));
     } finally {
       if (!signal.aborted) this.#host.removeAttribute("aria-busy");
     }

@@ -19,9 +19,8 @@ export const plan = () => planOf(open.edits, open.switches.sensitive, open.switc
 /** The parameters of an edit of the preview as it is asked for now. */
 export const previewFields = () => ({ ...open.photo.fields(open.model), ...fieldsOf(plan()) });
 
-/** The parameters of an edit of the file itself. */
-export async function originalFields(options) {
-  const steps = plan();
+/** The parameters of an edit of the file itself; of `steps` of the plan where not all of it is seen. */
+export async function originalFields(options, steps = plan()) {
   const several = steps.length > 0 && open.photo.faces.length > 1;
   const indexOf = several ? await open.photo.inOriginal(open.model, options) : (index) => index;
   return { ...open.photo.fields(open.model), ...fieldsOf(steps, indexOf) };

@@ -5,7 +5,7 @@ import { address } from "./api.js";
 import { inWords, levelOf } from "./attributes.js";
 import { curl, python } from "./code.js";
 import { byId, cropped, decoded, element } from "./dom.js";
-import { faceRegion, setValue } from "./editor.js";
+import { faceRegion, setValue, urgently } from "./editor.js";
 import { QUALITY, open, originalFields, plan } from "./open.js";
 import { ofFragment, toFragment } from "./state.js";
 import { press, progress, save, say, sayBusy } from "./telling.js";
@@ -15,6 +15,7 @@ const STRIP_STEPS = 7;
 const STRIP_SIDE = 96; // pixels of the page
 const ANIMATION = { steps: 9, size: 512, milliseconds: 110 };
 const PREVIEW = 88; // quality of what is looked at
+const more = byId("more");
 let written = null; // how the code that is shown was written
 
 const stem = () => open.photo.name.replace(/\.[^.]*$/, "");
@@ -26,7 +27,7 @@ async function told() {
   say("Editing at full size…");
   await open.photo.original.handle(options);
   say("Editing at full size…");
-  return whole(options);
+  return urgently(() => whole(options));
 }
 
 export async function download() {
@@ -182,9 +183,8 @@ const SHEETS = ["strip", "animation", "code-sheet"];
 
 function sheet(id) {
   for (const each of SHEETS) byId(each).hidden = each !== id;
-  const menu = byId("more");
-  const held = menu.contains(document.activeElement);
-  menu.open = false;
+  const held = more.contains(document.activeElement);
+  more.open = false;
   if (held) byId(id).focus({ preventScroll: true }); // the button goes away, and the focus must not go with it
 }
 
@@ -196,9 +196,21 @@ export function closeSheets() {
 for (const close of document.querySelectorAll(".sheet [data-close]")) {
   close.addEventListener("click", () => {
     closeSheets();
-    byId("more").querySelector("summary").focus(); // the sheet goes away, and the focus must not go with it
+    more.querySelector("summary").focus(); // the sheet goes away, and the focus must not go with it
   });
 }
+// The menu closes as people know it from menus.
+addEventListener("keydown", ({ key }) => {
+  if (key !== "Escape" || !more.open) return;
+  if (more.contains(document.activeElement)) more.querySelector("summary").focus();
+  more.open = false;
+});
+addEventListener("pointerdown", ({ target }) => {
+  if (!more.contains(target)) more.open = false;
+});
+more.addEventListener("focusout", ({ relatedTarget }) => {
+  if (relatedTarget && !more.contains(relatedTarget)) more.open = false;
+});
 document.addEventListener("facet-edited", () => {
   byId("copy-link").hidden = open.photo.seed === null;
   if (written && !byId("code-sheet").hidden) writeCode(written).catch(() => {});

@@ -13,14 +13,16 @@ export class Stage {
   #divider = byId("divider");
   #onView;
   #urls = new Map();
+  #wanted = new Map(); // the picture that each image is to show, which may still have to be decoded
+  #shown = new Map(); // and the one that it shows
   #photo = null;
-  #sharp = null; // the picture that was laid over the photo last
   #used = false;
+  #held = null; // where the divider stands while two fingers pinch
 
   /** `onView()` is called when another part of the photo is seen. */
   constructor(onView) {
     this.#onView = onView;
-    this.#divider.addEventListener("input", () => this.#divide());
+    this.#divider.addEventListener("input", () => (this.#held === null ? this.#divide() : this.divide(this.#held)));
     new ResizeObserver(() => this.#resize()).observe(this.#stage);
     this.#divide();
   }
@@ -58,13 +60,12 @@ export class Stage {
   /** Lay a sharper picture of a part of the photo over it, which is what the pointer finds if it is the whole; null takes it away. */
   async showSharp(picture, region = WHOLE) {
     const { sharp } = this.#images;
-    const isShown = picture === this.#sharp && region === WHOLE;
-    this.#sharp = picture;
-    if (!picture || isShown) {
-      sharp.hidden = !picture;
+    if (!picture) {
+      this.#wanted.delete("sharp");
+      sharp.hidden = true;
       return;
     }
-    await this.#put("sharp", picture);
+    if (!(await this.#put("sharp", picture))) return; // it was taken away, or another one was laid there, meanwhile
     const [left, top, right, bottom] = region;
     for (const [name, value] of Object.entries({ left, top, width: right - left, height: bottom - top })) {
       sharp.style.setProperty(`--${name}`, String(value));
@@ -80,6 +81,14 @@ export class Stage {
     else if (faces.length === 1) this.viewport.fit();
     else this.viewport.show(union(faces.map((face) => around(face.share, NEAR, width, height))));
     this.#placed();
+  }
+
+  /** Move the divider to the middle of a face that it would keep as it was. */
+  reveal(index) {
+    const { x, w } = this.viewport.place;
+    const [left, , right] = this.#photo.faces[index].share;
+    const middle = (100 * (x + (w * (left + right)) / 2)) / this.#stage.clientWidth;
+    if (middle < this.share) this.divide(Math.max(0, Math.round(middle)));
   }
 
   /** Change what is seen by `change(viewport)`. */
@@ -111,6 +120,11 @@ export class Stage {
   set busy(busy) {
     this.#stage.toggleAttribute("data-busy", busy);
     this.#stage.setAttribute("aria-busy", String(busy));
+  }
+
+  /** While two fingers change the view, the divider stays where it is, even if one of them is on it. */
+  set pinching(pinching) {
+    this.#held = pinching ? this.share : null;
   }
 
   /** Outlines fade while somebody edits. */
@@ -165,10 +179,19 @@ export class Stage {
     }
   }
 
+  /** Show a picture once it is decoded; false where something else is to be shown by then. */
   async #put(name, picture) {
+    this.#wanted.set(name, picture);
+    if (this.#shown.get(name) === picture) return true;
     const probe = await decoded(picture);
+    if (this.#wanted.get(name) !== picture) {
+      URL.revokeObjectURL(probe.src);
+      return false;
+    }
     URL.revokeObjectURL(this.#urls.get(name));
     this.#urls.set(name, probe.src);
+    this.#shown.set(name, picture);
     this.#images[name].src = probe.src;
+    return true;
   }
 }

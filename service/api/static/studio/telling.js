@@ -46,6 +46,7 @@ export function press(id, work) {
     try {
       await work();
       hideProblem();
+      sayReady();
     } catch (error) {
       report(error, { label: "Try again", run });
     } finally {

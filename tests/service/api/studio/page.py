@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -15,16 +16,21 @@ from PIL import Image
 from tests.service import fakes
 
 SHARP = 95  # quality of what is drawn from the file itself
+PATIENCE = 60  # seconds until a wait fails; a loaded machine takes ten for what usually takes one
+# Random faces are the same one: of another, a slider may stand where a test moves it.
+SAME_FACE = "Math.random = () => 0.116;"
 
 
 class Page:
     """A page of the studio as its user sees it, which keeps what the browser complains about."""
 
     def __init__(self, page, server: str, ready: bool = True) -> None:
+        """`page` is the browser's, which opens the page of `server`; wait until it knows the models if `ready`."""
         self.page, self.server = page, server
         self.complaints: list[str] = []
         self.foreign: list[str] = []
-        page.set_default_timeout(1000 * fakes.PATIENCE)
+        page.set_default_timeout(1000 * PATIENCE)
+        page.add_init_script(SAME_FACE)
         page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", self._check_host)
@@ -41,11 +47,12 @@ class Page:
 
     def open(self, file: Path) -> None:
         """Choose a file and wait until its faces are shown."""
-        with self.page.expect_response("**/v1/encode"):
+        with self.answered(lambda request: request.url.endswith("/v1/encode")):
             self["#file"].set_input_files(file)
         self.await_idle()
 
     def await_idle(self) -> None:
+        """Wait until nothing is opened, the picture shows what was asked for last, and the looks are drawn."""
         self["body:not([data-opening]) #stage:not([data-busy])"].wait_for()
         self["#looks:not([aria-busy])"].wait_for(state="attached")
 
@@ -68,9 +75,26 @@ class Page:
 
     @contextmanager
     def edited(self) -> Iterator[None]:
-        with self.page.expect_response(is_preview):
+        """What is done within asks for another picture, which is there at the end."""
+        with self.answered(is_preview):
             yield
         self.await_idle()
+
+    @contextmanager
+    def answered(self, which: Callable[[Any], bool]) -> Iterator[None]:
+        """Wait until a request that begins within is answered well, and not one that was under way before."""
+        begun = []
+
+        def note(request) -> None:
+            if which(request):
+                begun.append(request)
+
+        self.page.on("request", note)
+        try:
+            with self.page.expect_response(lambda response: response.ok and response.request in begun):
+                yield
+        finally:
+            self.page.remove_listener("request", note)
 
     def value(self, name: str) -> float:
         return float(self.slider(name).input_value())
@@ -79,9 +103,9 @@ class Page:
         """The photo as it is shown, f32 [H, W, 3], without what lies over it."""
         data = self["#after"].evaluate(
             """async (image) => {
+                await image.decode();
                 const canvas = document.createElement("canvas");
                 [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
-                await image.decode();
                 canvas.getContext("2d").drawImage(image, 0, 0);
                 return canvas.toDataURL("image/png").split(",")[1];
             }"""
@@ -99,11 +123,49 @@ class Page:
         return self["#problem-detail"].inner_text()
 
 
+# Whether a request, or a response, is one of these, which all go to the same address.
+
+
 def is_preview(exchange) -> bool:
-    """Whether a request, or a response, is for the preview edited, not for looks and not for what is drawn sharper."""
-    sent = getattr(exchange, "request", exchange).post_data_buffer or b""
-    others = b'name="region"', f'name="quality"\r\n\r\n{SHARP}\r\n'.encode()
-    return exchange.url.endswith("/v1/edit") and not any(other in sent for other in others)
+    """The edited preview, neither looks nor what is drawn sharper."""
+    return _is_edit(exchange) and not (has(exchange, "region") or _is_sharp(exchange))
+
+
+def is_looks(exchange) -> bool:
+    """The thumbnails of the looks; a strip's are drawn sharper."""
+    return _is_edit(exchange) and has(exchange, "variants") and not _is_sharp(exchange)
+
+
+def is_whole(exchange) -> bool:
+    """The whole edited picture at its full size."""
+    return _is_edit(exchange) and _is_sharp(exchange) and not has(exchange, "region")
+
+
+def is_part(exchange) -> bool:
+    """The part of a large photo that is seen, as sharp as the display; not a strip."""
+    return _is_edit(exchange) and _is_sharp(exchange) and has(exchange, "region") and not has(exchange, "variants")
+
+
+def is_upload(exchange) -> bool:
+    """A picture that the service is to keep."""
+    return exchange.url.endswith("/v1/photos")
+
+
+def _is_edit(exchange) -> bool:
+    return exchange.url.endswith("/v1/edit")
+
+
+def has(exchange, field: str) -> bool:
+    """Whether a request, or that of a response, has a parameter."""
+    return f'name="{field}"'.encode() in _sent(exchange)
+
+
+def _is_sharp(exchange) -> bool:
+    return f'name="quality"\r\n\r\n{SHARP}\r\n'.encode() in _sent(exchange)
+
+
+def _sent(exchange) -> bytes:
+    return getattr(exchange, "request", exchange).post_data_buffer or b""
 
 
 def saved(image: Image.Image, path: Path) -> Path:

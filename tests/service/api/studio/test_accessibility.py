@@ -47,6 +47,22 @@ def test_everything_works_by_keyboard(page: Page):
         keyboard.press("Enter")
 
 
+def test_the_menu_closes_as_menus_do_and_keeps_the_focus(page: Page, small: Path):
+    page.open(small)
+    page["#more summary"].click()
+    page.page.keyboard.press("Tab")
+    assert page["#make-strip:focus"].count() == 1
+    page.page.keyboard.press("Escape")
+    assert page["#more[open]"].count() == 0
+    assert page["#more summary:focus"].count() == 1
+    page.page.keyboard.press("Enter")
+    page.page.keyboard.press("Shift+Tab")
+    assert page["#more[open]"].count() == 0
+    page["#more summary"].click()
+    page["#panel h2"].click()
+    assert page["#more[open]"].count() == 0
+
+
 def test_every_control_has_a_name(page: Page):
     page["#welcome [data-source=random]"].click()
     page.status("seed")

@@ -27,9 +27,9 @@ def test_a_service_that_asks_for_a_key_gets_it_from_the_user(context, strict_ser
     assert change(before, page.seen()).max() > 5
     # What the operator has not enabled is not there at all.
     assert page["#sensitive"].count() == page.slider("Young").count() == 0
-    for language in ("curl", "python"):
+    for language, word in (("curl", "curl -fsS"), ("python", "import httpx")):
         page.more(f"#copy-{language}")
-        page["#code:not(:empty)"].wait_for()
+        page[f"#code:has-text('{word}')"].wait_for()
         page.status("Copied")
         text = page["#code"].inner_text()
         assert "FACET_KEY" in text

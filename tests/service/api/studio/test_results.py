@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.service import fakes
-from tests.service.api.studio.page import Page, change, saved
+from tests.service.api.studio.page import PATIENCE, Page, change, is_whole, saved
 
 pytestmark = pytest.mark.slow  # a browser, and a service in a process of its own
 
@@ -27,6 +26,30 @@ def test_the_download_is_the_whole_photo_in_its_own_format(page: Page, photo: Pa
         assert (edited.format, edited.size) == ("JPEG", (1300, 1300))
         assert change(np.asarray(original, np.float32), np.asarray(edited, np.float32)).max() > 15
     page.status("Downloaded at 1300")
+
+
+def test_a_download_does_not_wait_for_what_is_drawn_sharper(page: Page, photo: Path):
+    page.open(photo)
+    asked, held, holds = [], [], True
+
+    def hold_wholes(route) -> None:
+        if holds and is_whole(route.request):
+            held.append(route)
+        else:
+            route.fallback()
+
+    page.page.route("**/v1/edit", hold_wholes)
+    page.page.on("request", lambda request: is_whole(request) and asked.append(request))
+    with page.page.expect_request(is_whole):
+        page.slide("Smiling", -1)
+    with page.page.expect_event("requestfailed", is_whole):
+        page["#download"].click()
+    with page.page.expect_download():
+        holds = False
+        for route in held[1:]:
+            route.fallback()
+    page.await_sharp()
+    assert len(asked) == 2  # what was downloaded is what is shown
 
 
 def test_what_the_browser_saves_or_drags_is_the_whole_picture(page: Page, photo: Path):
@@ -107,8 +130,9 @@ def test_copied_code_runs_and_gives_what_is_downloaded(page: Page, request, lang
     page.status("Copied")
     code = page.page.evaluate("navigator.clipboard.readText()")
     assert code == page["#code"].text_content()
+    page.await_sharp()  # in a batch with the page's own call, the sums could be rounded in another way
     command = ["sh", "-c", code] if language == "curl" else [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=fakes.PATIENCE, check=False)
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     with page.page.expect_download() as download:
         page["#download"].click()
