@@ -58,7 +58,7 @@ class EditorGraph(nn.Module):
 
     def forward(self, image: Tensor, change: Tensor) -> tuple[Tensor, ...]:
         pixels = image.permute(0, 3, 1, 2).float() / 255  # [N, 3, S, S]
-        fields = self.editor(pixels, change)
+        *fields, _ = self.editor(pixels, change)
         return tuple(field.permute(0, 2, 3, 1).contiguous() for field in fields)
 
 

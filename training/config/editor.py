@@ -18,7 +18,16 @@ class EditorDataConfig(DataConfig):
         default=(0.0, 20.0, 178.0, 198.0), description="left, top, right, bottom of what the editor sees, a square"
     )
     kept: list[str] = Field(
-        default=["Wearing_Earrings", "Wearing_Hat", "Wearing_Lipstick", "Wearing_Necklace", "Wearing_Necktie"],
+        default=[
+            "Receding_Hairline",
+            "Straight_Hair",
+            "Wavy_Hair",
+            "Wearing_Earrings",
+            "Wearing_Hat",
+            "Wearing_Lipstick",
+            "Wearing_Necklace",
+            "Wearing_Necktie",
+        ],
         description="attributes that nobody can edit, and that every edit has to leave alone",
     )
     shift: float = Field(default=4.0, ge=0, description="largest random shift, pixels of the model's image")
@@ -44,6 +53,9 @@ class EditorModelConfig(Section):
     channels: tuple[int, int, int] = Field(default=(48, 72, 112), description="at a quarter, an eighth, a sixteenth")
     detail_channels: int = Field(default=24, ge=1, description="at half of the picture's size")
     condition_size: int = Field(default=96, ge=1, description="width of the vector that FiLM layers read")
+    person_channels: int = Field(
+        default=0, ge=0, description="of the part that says where the person is, behind whom nothing changes; 0: none"
+    )
     max_flow: float = Field(default=0.1, gt=0, le=1, description="largest offset of a pixel, in shares of the frame")
     mask_bias: float = Field(
         default=-1.0, description="logit of the mask at the start: most of a picture is not touched by most edits"
@@ -92,7 +104,9 @@ class EditorOpponentConfig(FeatureOpponentConfig):
         default=[32, 64, 128, 256], min_length=2, description="of each strided convolution of the robust classifier"
     )
     robustness: float = Field(default=0.5, ge=0, description="L2 radius of the worst cases it learns from")
-    head_start_steps: int = Field(default=600, ge=0, description="steps in which the classifiers learn alone")
+    head_start_steps: int = Field(
+        default=600, ge=0, description="steps in which the classifiers, and where the person is, are learned alone"
+    )
 
 
 class EditorLossConfig(Section):
@@ -101,9 +115,10 @@ class EditorLossConfig(Section):
     adversarial: float = Field(default=1.0, ge=0, description="edits that look real to the critic")
     region: float = Field(default=0.5, ge=0, description="what the critic of each region weighs beside it")
     change: float = Field(default=1.0, ge=0, description="mean absolute change")
-    outside: float = Field(default=8.0, ge=0, description="mean absolute change where no edit should reach")
+    outside: float = Field(default=20.0, ge=0, description="mean absolute change where no edit should reach")
     mask: float = Field(default=0.1, ge=0, description="mean of the mask")
     flow: float = Field(default=4.0, ge=0, description="mean length of the flow, in shares of the frame")
+    person: float = Field(default=1.0, ge=0, description="where the person is, if model.person_channels")
     anchor: float = Field(
         default=0.0,
         ge=0,
@@ -115,6 +130,9 @@ class EditorLossConfig(Section):
     warmup_steps: int = Field(default=200, ge=0, description="steps over which the last four of them ramp up")
     ellipse: tuple[float, float] = Field(
         default=(76.0, 98.0), description="half axes of the region around a face, in pixels of the aligned picture"
+    )
+    face_ellipse: tuple[float, float] = Field(
+        default=(58.0, 66.0), description="the same for edits of the face alone, as a smile"
     )
 
 

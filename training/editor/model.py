@@ -24,12 +24,13 @@ from training.layers import FiLM, group_count
 class EditFields(NamedTuple):
     """What to do with a picture: `mask` f32 [N, 1, S, S] in 0..1, `gain` f32 [N, 3, S, S] in -1..1, `residual` f32
     [N, 3, S, S] in -1..1 of a picture in 0..1, and `flow` f32 [N, 2, S, S], offsets right and down in shares of the
-    frame, 0 where the mask is 0."""
+    frame, 0 where the mask is 0. `person` f32 [N, 1, S, S] in logits is where the person is, if the editor says so."""
 
     mask: Tensor
     gain: Tensor
     residual: Tensor
     flow: Tensor
+    person: Tensor | None = None
 
 
 def apply_fields(image: Tensor, fields: EditFields) -> Tensor:
@@ -68,6 +69,28 @@ class ResidualBlock(nn.Module):
         return self.shortcut(x) + self.conv2(F.silu(y))
 
 
+class PersonHead(nn.Module):
+    """Where the person is, f32 [N, 1, S, S] in logits, from what the editor sees of the picture before any change.
+
+    It learns from person masks on features that it does not shape, so that an editor that has learned to edit can get
+    one without editing in another way.
+    """
+
+    def __init__(self, channels: tuple[int, int, int], width: int) -> None:
+        super().__init__()
+        self.reduce = nn.ModuleList(nn.Conv2d(count, width, 1) for count in reversed(channels))
+        self.blocks = nn.ModuleList(ResidualBlock(width, width) for _ in channels)
+        self.logits = nn.Conv2d(width, 1, 3, padding=1)
+
+    def forward(self, fine: Tensor, middle: Tensor, coarse: Tensor) -> Tensor:
+        """Of features f32 [N, C1, S/4, S/4], [N, C2, S/8, S/8] and [N, C3, S/16, S/16]."""
+        x = self.blocks[0](self.reduce[0](coarse.detach()))  # [N, W, S/16, S/16]
+        for reduce, block, features in zip(self.reduce[1:], self.blocks[1:], (middle, fine), strict=True):
+            x = block(_double(x) + reduce(features.detach()))
+        logits = self.logits(F.silu(x)).float()  # [N, 1, S/4, S/4]
+        return F.interpolate(logits, scale_factor=4.0, mode="bilinear", align_corners=False)
+
+
 class Editor(nn.Module):
     """`image` f32 [N, 3, S, S] in 0..1 and `change` f32 [N, K] in about -1..1 to edit fields.
 
@@ -103,6 +126,7 @@ class Editor(nn.Module):
         self.detail_picture = nn.Conv2d(12, config.detail_channels, 3, padding=1)  # after pixel_unshuffle by 2
         self.detail = nn.Conv2d(config.detail_channels, config.detail_channels, 3, padding=1)
         self.sharp = nn.Conv2d(config.detail_channels, 16, 3, padding=1)
+        self.person = PersonHead(config.channels, config.person_channels) if config.person_channels else None
         self._start_small(config.mask_bias)
 
     @torch.no_grad()
@@ -122,6 +146,7 @@ class Editor(nn.Module):
         for block in self.down2:
             middle = block(middle)
         x = self.shrink2(middle)  # [N, C3, S/16, S/16]
+        person = None if self.person is None else self.person(fine, middle, x)  # [N, 1, S, S]
         for block in self.middle:
             x = block(x, condition)
         x = torch.cat([_double(self.grow2(x)), middle], dim=1)  # [N, 2 C2, S/8, S/8]
@@ -137,18 +162,20 @@ class Editor(nn.Module):
         size = image.shape[-2:]
         smooth = F.interpolate(self.smooth(x).float(), size=size, mode="bilinear", align_corners=False)  # [N, 6, S, S]
         sharp = F.pixel_shuffle(self.sharp(y).float(), 2)  # [N, 4, S, S]
-        return self._fields(smooth, sharp, change)
+        return self._fields(smooth, sharp, change, person)
 
-    def _fields(self, smooth: Tensor, sharp: Tensor, change: Tensor) -> EditFields:
+    def _fields(self, smooth: Tensor, sharp: Tensor, change: Tensor, person: Tensor | None) -> EditFields:
         present = (change.float().abs().amax(dim=1) / self.full_change).clamp(max=1.0)[
             :, None, None, None
         ]  # [N, 1, 1, 1]
         mask = torch.sigmoid(smooth[:, :1] + sharp[:, 3:]) * present
+        if person is not None:  # What is behind a person stays. Masks teach where that is, edits do not.
+            mask = mask * torch.sigmoid(person.detach())
         # tanh of a slice that is not contiguous runs one value at a time on a CPU.
         gain, flow, residual = (
             torch.tanh(part.contiguous()) for part in (smooth[:, 1:4], smooth[:, 4:6], sharp[:, :3])
         )  # [N, 3, S, S], [N, 2, S, S], [N, 3, S, S]
-        return EditFields(mask, gain, residual, self.max_flow * mask * flow)
+        return EditFields(mask, gain, residual, self.max_flow * mask * flow, person)
 
 
 def _double(x: Tensor) -> Tensor:

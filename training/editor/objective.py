@@ -40,11 +40,13 @@ class Opponent(nn.Module):
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures `image`, their `labels` f32 [N, K] in {-1, +1}, `allowed` f32 [N, 1, S, S], 1 where edits may reach,
-    the requested edits, and the augmented views that the opponent sees."""
+    """Pictures `image`, their `labels` f32 [N, K] in {-1, +1}, `person` f32 [N, 1, S, S], 1 on the person or close by,
+    `allowed` f32 [N, 1, S, S], 1 where edits may reach, the requested edits, and the augmented views that the opponent
+    sees."""
 
     image: Tensor
     labels: Tensor
+    person: Tensor
     allowed: Tensor
     requests: Requests
     views: Views
@@ -109,6 +111,8 @@ def editor_loss(
         "mask": fields.mask.mean(),
         "flow": fields.flow.square().sum(1).add(_TINY).sqrt().mean(),
     }
+    if fields.person is not None:
+        parts["person"] = F.binary_cross_entropy_with_logits(fields.person, batch.person)
     if reference is not None:
         parts["anchor"] = anchor_loss(edited, reference, batch)
     for number, critic in enumerate(opponent.region_critics):
@@ -124,9 +128,18 @@ def editor_loss(
         + ramp * weights.mask * parts["mask"]
         + ramp * weights.flow * parts["flow"]
     )
+    if fields.person is not None:
+        total = total + weights.person * parts["person"]
     if reference is not None:
         total = total + weights.anchor * parts["anchor"]
     return total, parts, OpponentInputs(real, [[x.detach() for x in part] for part in found], before)
+
+
+def person_loss(editor: Editor, batch: Batch) -> tuple[Tensor, dict[str, Tensor], None]:
+    """What the editor learns before it edits: where the person is."""
+    fields = editor(0.5 * (batch.image + 1), batch.requests.change)
+    loss = F.binary_cross_entropy_with_logits(fields.person, batch.person)
+    return loss, {"person": loss}, None
 
 
 def anchor_loss(edited: Tensor, reference: Editor, batch: Batch) -> Tensor:

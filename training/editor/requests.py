@@ -23,6 +23,9 @@ class Rules:
     removed_along: Tensor  # bool [K, K]: row k marks what removing attribute k takes away
     switched_off: Tensor  # bool [K, K]: of what adding takes away, its exclusive group, of which the editor is told
     may_change: Tensor  # bool [K, K]: row k marks what an edit of attribute k may change along with it
+    no_effect_on: Tensor  # bool [K, K]: row k marks what makes adding attribute k change nothing
+    not_added_to: Tensor  # bool [K, K]: row k marks the faces to which attribute k is not added
+    facial: Tensor  # bool [K]: attributes of the face alone
     emphasis: Tensor  # f32 [K]: how much more often than others each is requested
 
     @staticmethod
@@ -39,6 +42,9 @@ class Rules:
             attribute_rules.removal_takes_away_matrix(names),
             attribute_rules.exclusion_matrix(names, groups),
             attribute_rules.may_change_matrix(names),
+            attribute_rules.no_effect_matrix(names),
+            attribute_rules.not_added_matrix(names),
+            attribute_rules.facial(names),
             torch.tensor([config.emphasis.get(name, 1.0) for name in names]),
         )
 
@@ -52,6 +58,7 @@ class Requests:
     weight: Tensor  # f32 [N, K], of each attribute in the loss "edit"
     kept: Tensor  # bool [N, K], what must look as before
     anchored: Tensor  # bool [N], edits of no attribute that is emphasised
+    facial: Tensor  # bool [N], edits of the face alone
 
     def part(self, rows: slice) -> Requests:
         return Requests(*(value[rows] for value in vars(self).values()))
@@ -81,7 +88,9 @@ def draw(
     partial = torch.rand(count, 1, generator=generator)[rows] < config.partial
     amount = torch.rand(count, 1, generator=generator)[rows]
     share = torch.where(labels > 0, frequencies, 1 - frequencies).clamp(min=config.rarest)  # [N, K]
-    chosen = losses.choose(rules.editable * rules.emphasis / share, chance)  # [N, 2]
+    present = labels > 0
+    never = ~present & _has_any(present, rules.not_added_to)  # [N, K]
+    chosen = losses.choose(rules.editable * rules.emphasis * ~never / share, chance)  # [N, 2]
     chosen = torch.where(once, chosen[:, :1], chosen)
     flips = torch.zeros(labels.shape, dtype=torch.bool).scatter_(1, chosen, True)
     return of_flips(labels, flips, torch.where(partial, amount, 1.0), rules, config, slack=amount)
@@ -100,6 +109,7 @@ def of_flips(
     With `slack` f32 [N, 1] in 0..1 full edits are requested with a smaller change, of `least_full_change` at least.
     """
     present = labels > 0
+    told, flips = flips, flips & (present | ~_has_any(present, rules.no_effect_on))
     added, removed = (flips & ~present).float(), (flips & present).float()  # [N, K]
     taken = (added @ rules.taken_away.float()) > 0
     along = ((removed @ rules.removed_along.float()) > 0) & present & ~flips
@@ -109,7 +119,7 @@ def of_flips(
     size = (
         strength if slack is None else torch.where(strength < 1, strength, 1 - (1 - config.least_full_change) * slack)
     )
-    change = torch.where(flips | off, -labels * size, 0.0)
+    change = torch.where(told | off, -labels * size, 0.0)
     free = ((flips.float() @ rules.may_change.float()) > 0) | gone
     # Those switched off must not outweigh the one that was requested.
     return Requests(
@@ -117,5 +127,11 @@ def of_flips(
         target,
         torch.where(flips, 1.0, config.taken_away * (off | along).float()),
         ~flips & ~free,
-        ~(flips & (rules.emphasis != 1)).any(1),
+        ~(told & (rules.emphasis != 1)).any(1),
+        ~(told & ~rules.facial).any(1),
     )
+
+
+def _has_any(present: Tensor, table: Tensor) -> Tensor:
+    """Which rows of `table` bool [K, K] mark an attribute that is `present` bool [N, K]; bool [N, K]."""
+    return (present.float() @ table.float().T) > 0

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from service.imaging import codecs
 from training import attributes as attribute_rules
@@ -52,7 +53,9 @@ class EditorTrainer(Trainer):
             attribute_rules.groups(config.data.labels, config.data.about),
             config.requests,
         )
-        self.ellipse = ellipse(config)
+        self.ellipse, self.face_ellipse = (
+            ellipse(config, axes) for axes in (config.loss.ellipse, config.loss.face_ellipse)
+        )
         count = len(config.data.attributes)
         # Channels last: convolutions on matrix units run about 1.5 times as fast as with channels first.
         placement = {"device": device, "memory_format": torch.channels_last}
@@ -60,6 +63,8 @@ class EditorTrainer(Trainer):
         self.average = Editor(config.model, config.data.image_size, count).to(**placement).requires_grad_(False).eval()
         self.average.load_state_dict(self.editor.state_dict())
         self.reference = copy.deepcopy(self.average) if config.loss.anchor else None
+        if self.reference is not None:
+            self.reference.person = self.average.person  # which the run may begin without
         self.opponent = Opponent(config.opponent, len(config.data.labels)).to(**placement)
         self.features = features.to(**placement)
         margin = config.loss.confidence_margin
@@ -98,6 +103,15 @@ class EditorTrainer(Trainer):
                 confidence.update(batch.labels, torch.cat(logits))
             scalars |= {"gradient_norm": norm, **found}
         else:
+            if self.editor.person is not None:
+                found, _, _ = self.descend(
+                    self.editor,
+                    self.editor_optimiser,
+                    lambda rows: objective.person_loss(self.editor, batch.part(rows)),
+                    passes,
+                )
+                self.average_weights(self.average, self.editor)
+                scalars |= {"person": found["person"]}
             with self.autocast():
                 inputs = [objective.real_inputs(self.features, batch.part(rows), self.config) for rows in passes]
         inputs_of_passes = iter(inputs)
@@ -128,10 +142,12 @@ class EditorTrainer(Trainer):
         requested = requests.draw(labels, self.frequencies, self.rules, size, mine, int(seeds[0]), config.requests)
         free = config.data.image_size - config.opponent.crop
         views = Views.draw(size, free, int(seeds[1]), config.views).part(mine)
+        person = self._person(cut.person)
         batch = Batch(
             self._pictures(cut.pixels),
             labels.to(self.device),
-            self._allowed(cut.person),
+            person,
+            person * self._near(requested.facial),
             requested.to(self.device),
             views,
         )
@@ -140,11 +156,15 @@ class EditorTrainer(Trainer):
     def _pictures(self, pixels: np.ndarray) -> Tensor:
         return to_model(pixels, self.device).contiguous(memory_format=torch.channels_last)
 
-    def _allowed(self, person: np.ndarray) -> Tensor:
-        """Where edits may reach, f32 [N, 1, S, S]: on a person, or within two pixels, and near the face."""
-        mask = torch.from_numpy(person > 127)[:, None].float().to(self.device)  # [N, 1, S/2, S/2]
-        mask = torch.nn.functional.max_pool2d(mask, 3, stride=1, padding=1)
-        return torch.nn.functional.interpolate(mask, scale_factor=2.0) * self.ellipse.to(self.device)
+    def _person(self, mask: np.ndarray) -> Tensor:
+        """1 on the person or within two pixels, else 0, f32 [N, 1, S, S]; `mask` uint8 [N, S/2, S/2]."""
+        person = torch.from_numpy(mask > 127)[:, None].float().to(self.device)  # [N, 1, S/2, S/2]
+        return F.interpolate(F.max_pool2d(person, 3, stride=1, padding=1), scale_factor=2.0)
+
+    def _near(self, facial: Tensor) -> Tensor:
+        """1 near the face, f32 [N, 1, S, S]; nearer for edits that are `facial` bool [N]."""
+        near = torch.where(facial[:, None, None, None].cpu(), self.face_ellipse, self.ellipse)
+        return near.to(self.device)
 
     def _set_learning_rates(self) -> None:
         train = self.config.train
@@ -185,7 +205,7 @@ class EditorTrainer(Trainer):
                 shown.append(((logits[:, attribute] > 0) == (requested.target[:, attribute] > 0)).float().mean())
                 moved = ((logits > 0) != (before > 0)) & requested.kept
                 kept.append(moved.float().sum() / requested.kept.sum())
-                change = (edited - image).abs() * (1 - self._allowed(part.person))
+                change = (edited - image).abs() * (1 - self._person(part.person) * self._near(requested.facial))
                 outside.append(127.5 * change.mean())
         figures = {
             "edits_shown": float(torch.stack(shown).mean()),
@@ -240,8 +260,8 @@ class EditorTrainer(Trainer):
             confidence.logits.values = values
 
 
-def ellipse(config: EditorConfig) -> Tensor:
-    """1 within the region around a face where edits may reach, else 0; f32 [1, 1, S, S]."""
+def ellipse(config: EditorConfig, axes: tuple[float, float]) -> Tensor:
+    """1 within an ellipse around the face, else 0; f32 [1, 1, S, S]. `axes` are half axes in aligned pixels."""
     left, top, right, _ = config.data.crop_box
     size = config.data.image_size
     scale = size / (right - left)
@@ -249,6 +269,6 @@ def ellipse(config: EditorConfig) -> Tensor:
     x = (sum(point[0] for point in eyes) / 2 - left) * scale
     y = ((sum(point[1] for point in eyes) / 2 + sum(point[1] for point in mouth) / 2) / 2 - top) * scale
     centres = torch.arange(size) + 0.5
-    wide, high = (axis * scale for axis in config.loss.ellipse)
+    wide, high = (axis * scale for axis in axes)
     inside = ((centres - x) / wide) ** 2 + ((centres[:, None] - y) / high) ** 2 <= 1
     return inside.float()[None, None]

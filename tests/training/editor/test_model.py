@@ -4,9 +4,9 @@ from tests.training.editor.networks import NAMES, config
 from training.editor.model import EditFields, Editor, apply_fields, warp
 
 
-def make(seed=0):
+def make(seed=0, **model):
     torch.manual_seed(seed)
-    settings = config()
+    settings = config(model=model)
     return Editor(settings.model, settings.data.image_size, len(NAMES))
 
 
@@ -44,6 +44,31 @@ def test_every_parameter_receives_a_gradient():
     (apply_fields(image, editor(image, change(4))) - torch.rand(4, 3, 32, 32)).square().sum().backward()
     silent = [name for name, p in editor.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert silent == []
+
+
+def test_what_is_behind_the_person_stays():
+    editor, image, requested = make(person_channels=8), torch.rand(2, 3, 32, 32), change(2)
+    free = make().eval()
+    free.load_state_dict({name: value for name, value in editor.state_dict().items() if "person" not in name})
+    found, unlimited = editor(image, requested), free(image, requested)
+    assert found.person.shape == (2, 1, 32, 32)
+    torch.testing.assert_close(found.mask, unlimited.mask * torch.sigmoid(found.person))
+    torch.testing.assert_close(found.residual, unlimited.residual)
+    assert (found.flow.abs() <= config().model.max_flow * found.mask).all()
+
+
+def test_masks_teach_where_the_person_is_and_edits_how_to_edit():
+    editor, image = make(person_channels=8), torch.rand(2, 3, 32, 32)
+    person = {name for name, _ in editor.named_parameters() if name.startswith("person.")}
+
+    def learning(loss):
+        editor.zero_grad(set_to_none=True)
+        loss.backward()
+        return {name for name, p in editor.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+
+    assert learning(editor(image, change(2)).person.square().sum()) == person
+    edited = apply_fields(image, editor(image, change(2)))
+    assert learning((edited - torch.rand(2, 3, 32, 32)).square().sum()).isdisjoint(person)
 
 
 def test_a_shuffled_residual_starts_without_a_grid():

@@ -10,7 +10,7 @@ from training.editor.views import Views, crop, degrade
 from training.target_confidence import TargetConfidence
 
 LABELS = [*NAMES, *KEPT]
-CONFIG = config(opponent={"regions": [[0, 8, 32, 24]]})
+CONFIG = config(model={"person_channels": 8}, opponent={"regions": [[0, 8, 32, 24]]})
 CONFIDENCES = [TargetConfidence(len(LABELS), CONFIG.loss.confidence_margin) for _ in objective.CLASSIFIERS]
 
 
@@ -32,11 +32,11 @@ def make_batch(count=8, change=True):
     requested = requests.draw(labels, torch.full((len(LABELS),), 0.5), rules, count, slice(None), 0)
     if not change:
         nothing = torch.zeros_like(labels)
-        requested = requests.Requests(
-            torch.zeros_like(requested.change), labels, nothing, labels < 2, requested.anchored
+        requested = replace(
+            requested, change=torch.zeros_like(requested.change), target=labels, weight=nothing, kept=labels < 2
         )
     image = torch.rand(count, 3, 32, 32, generator=generator) * 2 - 1
-    return objective.Batch(image, labels, torch.ones(count, 1, 32, 32), requested, Views.draw(count, 0, 0))
+    return objective.Batch(image, labels, *torch.ones(2, count, 1, 32, 32), requested, Views.draw(count, 0, 0))
 
 
 def silent(module):
@@ -52,7 +52,7 @@ def test_everything_that_is_trained_receives_a_gradient(frozen):
     opponent.requires_grad_(False)
     total, parts, seen = objective.editor_loss(editor, opponent, frozen, batch, CONFIDENCES, CONFIG, step=10**6)
     total.backward()
-    assert set(parts) == {"edit", "keep", "adversarial", "adversarial_0", "change", "outside", "mask", "flow"}
+    assert set(parts) == {"edit", "keep", "adversarial", "adversarial_0", "change", "outside", "mask", "flow", "person"}
     assert silent(editor) == []
     opponent.requires_grad_(True)
     reach = torch.linspace(0, 1, 8)
@@ -106,7 +106,7 @@ def test_change_counts_as_outside_where_edits_may_not_reach(frozen):
     batch = make_batch()
     _, parts, _ = objective.editor_loss(editor, opponent, frozen, batch, CONFIDENCES, CONFIG, step=0)
     assert parts["outside"].item() == 0
-    nowhere = objective.Batch(batch.image, batch.labels, 0 * batch.allowed, batch.requests, batch.views)
+    nowhere = replace(batch, allowed=0 * batch.allowed)
     _, parts, _ = objective.editor_loss(editor, opponent, frozen, nowhere, CONFIDENCES, CONFIG, step=0)
     assert parts["outside"].item() == pytest.approx(parts["change"].item())
 

@@ -59,6 +59,36 @@ def test_a_smile_goes_with_the_mouth_that_it_opened():
         assert requests.of_flips(torch.tensor(face), only_smile, strength, rules).kept.tolist() == [[True, True, False]]
 
 
+def test_a_hair_colour_has_no_effect_on_a_bald_head():
+    """The editor is told, and learns to leave the picture as it is."""
+    bald = face("Bald")
+    requested = flip(bald, "Blond_Hair")
+    assert requested.change[0, NAMES.index("Blond_Hair")] == 1
+    assert torch.equal(requested.target, bald)
+    assert requested.weight.sum() == 0
+    assert requested.kept.all()
+    # Whoever is not bald keeps the hairline and gets the colour.
+    coloured = flip(face(), "Blond_Hair")
+    assert coloured.target[0, LABELS.index("Blond_Hair")] == 1
+    assert coloured.kept[0, LABELS.index("Bald")]
+
+
+def test_what_no_face_shows_is_not_requested():
+    labels = ["Heavy_Makeup", "Male", "Smiling"]
+    rules = requests.Rules.of(labels, [])
+    men = torch.tensor([[-1.0, 1.0, -1.0]]).expand(300, 3)
+    drawn = [
+        requests.draw(faces, torch.full((3,), 0.5), rules, 300, slice(None), 5).change[:, 0]
+        for faces in (men, men * torch.tensor([1.0, -1.0, 1.0]), men * torch.tensor([-1.0, 1.0, 1.0]))
+    ]
+    assert [bool(changes.any()) for changes in drawn] == [False, True, True]  # what a man wears can be taken off
+
+
+def test_edits_of_the_face_alone_are_marked():
+    faces = [flip(face(), *names) for names in (["Smiling"], ["Smiling", "Mustache"], ["Smiling", "Bangs"])]
+    assert [bool(each.facial) for each in faces] == [True, True, False]
+
+
 def test_emphasised_attributes_are_requested_more_often():
     labels = torch.full((3000, len(LABELS)), -1.0)
     config = RequestsConfig(second=0.0, emphasis={"Smiling": 4.0})

@@ -6,7 +6,7 @@ from tests.training.editor.networks import KEPT, NAMES, config, features
 from training import checkpoint
 from training.checkpoint import load_editor
 from training.editor.source import CachedEditorFaces, EditorFaces
-from training.editor.trainer import EditorTrainer, ellipse
+from training.editor.trainer import EditorTrainer
 from training.trainer import DivergedError
 
 LABELS = [*NAMES, *KEPT]
@@ -91,6 +91,31 @@ def test_the_classifiers_have_a_head_start(tmp_path):
     assert any(not torch.equal(before[name], value) for name, value in trainer.editor.state_dict().items())
 
 
+def test_where_the_person_is_is_learned_before_edits(tmp_path):
+    """And by an editor that edits already, without a change of its edits."""
+    trainer = make(tmp_path, model={"person_channels": 8})
+    before = {name: value.clone() for name, value in trainer.editor.state_dict().items()}
+    first, _, third = run(trainer, 3)
+    assert first["person"] > 0
+    assert {"person", "edit"} <= set(third)
+    begun = make(tmp_path, model={"person_channels": 8})
+    run(begun, 2)
+    changed = {name for name, value in begun.editor.state_dict().items() if not torch.equal(before[name], value)}
+    assert changed
+    assert all(name.startswith("person.") for name in changed)
+
+
+def test_a_run_that_begins_without_a_person_anchors_to_edits_with_it(tmp_path):
+    plain = make(tmp_path)
+    plain.save("last.pt")
+    settings = {"requests": {"emphasis": {"Smiling": 2.0}}, "loss": {"anchor": 1.0}, "model": {"person_channels": 8}}
+    trainer = make(tmp_path, **settings)
+    trainer.warm_start(tmp_path / "last.pt")
+    run(trainer, 3)
+    ours, theirs = trainer.average.person.state_dict(), trainer.reference.person.state_dict()
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+
+
 def test_fit_writes_checkpoints_and_sheets_that_an_export_can_read(tmp_path):
     trainer = make(tmp_path)
     assert trainer.fit()
@@ -127,15 +152,18 @@ def test_a_checkpoint_of_another_stage_is_refused(tmp_path):
 
 def test_the_region_of_edits_is_around_the_face_and_on_the_person(tmp_path):
     trainer = make(tmp_path)
-    region = ellipse(trainer.config)[0, 0]
-    assert region[16, 16] == 1
+    region, face = trainer.ellipse[0, 0], trainer.face_ellipse[0, 0]
+    assert region[16, 16] == face[16, 16] == 1
     assert region[0, 0] == region[0, -1] == region[-1, 0] == region[-1, -1] == 0
-    person = np.zeros((1, 16, 16), dtype=np.uint8)
-    assert trainer._allowed(person).max() == 0
-    person[0, 8, 8] = 255
-    allowed = trainer._allowed(person)[0, 0]
-    assert allowed[14:20, 14:20].min() == 1  # one of its own pixels, and two around it
-    assert allowed.sum() == 36
+    assert face.sum() < region.sum()
+    near = trainer._near(torch.tensor([False, True]))
+    assert torch.equal(near[:, 0], torch.stack([region, face]))
+    mask = np.zeros((1, 16, 16), dtype=np.uint8)
+    assert trainer._person(mask).max() == 0
+    mask[0, 8, 8] = 255
+    person = trainer._person(mask)[0, 0]
+    assert person[14:20, 14:20].min() == 1  # one of its own pixels, and two around it
+    assert person.sum() == 36
 
 
 def test_a_cut_moves_pixels_and_masks_together():
