@@ -49,7 +49,7 @@ test: $(DEV_READY)
 # Less than a minute, in an environment without torch, Ray and browsers too.
 test-fast: $(TEST_READY)
 	-@$(FETCH_WEIGHTS)
-	$(BIN)/python -m pytest -m "not slow" $(FAST_TESTS)
+	$(BIN)/python -m pytest -n 2 -m "not slow" $(FAST_TESTS)
 
 weights: $(SERVE_READY)
 	$(FETCH_WEIGHTS)

@@ -57,6 +57,7 @@ def test_refusals_that_take_time_are_simulated_as_measured():
     assert dear["refused"] > free["refused"]
 
 
+@pytest.mark.slow
 def test_clients_that_come_back_give_up_less(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(autoscaling, "_BURST_SECONDS", 200.0)
     never, often = (scene(40.0, 2.0, start=10.0, patience=patience) for patience in (0, 5))

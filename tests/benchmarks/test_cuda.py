@@ -56,6 +56,7 @@ def test_without_cuda_it_says_so_and_writes_nothing(tmp_path: Path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_computes_the_same_passes_and_a_stale_replay_does_not(bundle, reference, tried):
     allowed = cuda.tolerances(tried, bundle, None)
     record = cuda.measure(bundle, reference, tried, allowed, [1, 2], rounds=1, calls=1)

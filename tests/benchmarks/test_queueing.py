@@ -100,6 +100,7 @@ def test_the_same_seed_gives_the_same_trace():
     assert np.array_equal(first.ended, second.ended)
 
 
+@pytest.mark.slow
 def test_an_autoscaler_adds_replicas_until_nobody_is_refused_and_takes_them_away_later():
     capacity = Capacity(workers=2, seconds=0.02, queue=64)
     policy = Policy.read(POLICY)

@@ -103,6 +103,7 @@ def test_the_gpu_is_requested_by_profile_only_and_takes_the_place_of_the_cpu():
     assert not any("facet" in service.get("depends_on", []) for service in SERVICES.values())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose (Debian's package) is not installed")
 def test_compose_accepts_the_file(tmp_path: Path):
     assert compose(ROOT / "docker-compose.yml").returncode == 0

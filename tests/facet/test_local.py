@@ -41,6 +41,7 @@ def test_settings_are_the_services_own():
             client.generate(count=3)
 
 
+@pytest.mark.slow
 def test_no_key_is_asked_of_the_own_process(monkeypatch):
     monkeypatch.setenv("FACET_KEYS_FILE", "/nowhere/keys.json")
     with Client.local(ROOT / "bundles") as client:

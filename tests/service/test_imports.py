@@ -52,6 +52,7 @@ def found() -> dict[str, list[str]]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_importing_the_whole_service_loads_neither_torch_nor_the_rest_of_the_project(found: dict[str, list[str]]):
     files = (path.relative_to(ROOT).with_suffix("") for path in (ROOT / "service").rglob("*.py"))
     modules = {".".join(file.parts).removesuffix(".__init__") for file in files} - {"service"}

@@ -109,6 +109,7 @@ def test_every_example_can_be_sent_as_it_stands(settings: Settings):
         assert sorted(run_examples(client)) == sorted([*CALLS, *(set(CALLS) - {"/v1/generate"})])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["celeba64", "celeba128"])
 def test_the_examples_suit_the_shipped_bundles(model: str, tmp_path: Path):
     bundles = Path(__file__).parents[3] / "bundles"

@@ -45,6 +45,7 @@ def test_nothing_else_is_served(client: TestClient, path: str):
     fakes.problem(client.get(path), 404)
 
 
+@pytest.mark.slow
 def test_every_call_works_as_it_is_filled_in(settings: Settings):
     """In the browser: as JSON, and as a form once a picture is chosen."""
     sync_api = pytest.importorskip("playwright.sync_api")

@@ -65,6 +65,7 @@ def rotated(picture, degrees):
     return picture.rotate(degrees, Image.Resampling.BICUBIC), alignment.apply(matrix, LANDMARKS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("degrees", [-135, -90, -45, -20, 20, 45, 90, 135, 180])
 def test_a_turned_face_is_found_as_it_lies(detector, astronaut, degrees):
     """Beyond 45 degrees, RetinaFace alone takes it for an upright one."""
@@ -144,6 +145,7 @@ def test_an_upright_face_is_found_by_one_look(detector, astronaut, monkeypatch):
     assert factors == [1]
 
 
+@pytest.mark.slow
 def test_where_nobody_is_found_no_search_is_done_twice(detector, monkeypatch):
     factors = looks_of(detector, monkeypatch)
     noise = Image.effect_noise((1700, 1200), 40).convert("RGB")
@@ -176,6 +178,7 @@ def match(found, landmarks, width):
     return len(found) == len(landmarks) and np.sum(near, axis=0).tolist() == [1] * len(found)
 
 
+@pytest.mark.slow
 def test_faces_of_40_pixels_in_24_megapixels_are_found(detector, astronaut, monkeypatch):
     """In a JPEG's preview of half its size they have 20, of which a search at 1024 pixels leaves 7."""
     factors = looks_of(detector, monkeypatch)
@@ -187,6 +190,7 @@ def test_faces_of_40_pixels_in_24_megapixels_are_found(detector, astronaut, monk
     assert max(factors) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "enlarged"), [((6000, 4000), 1.54), ((9248, 7250), 1.6), ((3800, 2500), 0.77)])
 def test_tiles_are_made_of_a_halved_picture_and_take_bounded_time(detector, size, enlarged, monkeypatch):
     """Of 64 megapixels they have no more pixels than of 24, and faces are where they are in the whole picture."""
@@ -222,6 +226,7 @@ def test_a_crowd_on_its_head_is_found_too(detector, astronaut):
     assert match(found, np.array(sheet.size) - landmarks, 38)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("degrees", [0, 135])
 def test_a_picture_full_of_faces_takes_bounded_time(detector, astronaut, degrees, monkeypatch):
     """However they lie: each that is turned would otherwise be looked at in eight directions."""

@@ -93,6 +93,7 @@ def test_every_size_computes_what_the_session_does(session: Watched, captured: b
     assert session.plain == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sets", "captured"), [(1, False), (2, False), (1, True)])
 def test_threads_do_not_see_each_others_batches(session: Watched, sets: int, captured: bool):
     bound = BoundSession(onnxruntime, session, [1, 2], sets=sets, captured=captured)

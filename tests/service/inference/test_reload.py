@@ -102,6 +102,7 @@ def test_a_new_version_takes_over(directory: Path, admin: Settings):
     play(story())
 
 
+@pytest.mark.slow
 def test_under_load_nobody_fails_and_nobody_sees_a_mixture(directory: Path, admin: Settings):
     async def story() -> None:
         async with started(admin) as (app, client):

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from service.settings import Settings
 from tests.service import fakes
 
@@ -57,6 +59,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_every_operation_runs_without_a_web_framework(settings: Settings):
     fakes.write_bundle(settings.bundles.parent / "edited" / "tiny", schema=2, editor=True)
     done = subprocess.run(

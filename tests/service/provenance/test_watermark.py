@@ -54,6 +54,7 @@ def test_the_mark_is_found_and_cannot_be_seen(size: tuple[int, int]):
         assert score(marked) > THRESHOLD > score(plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
     "fate",
@@ -71,6 +72,7 @@ def test_the_mark_survives(size: tuple[int, int], fate):
         assert score(fate(watermark.embed(picture(seed, size)))) > THRESHOLD
 
 
+@pytest.mark.slow
 def test_pictures_without_the_mark_score_as_chance_does():
     scores = np.array([score(picture(seed, blur=blur)) for seed in range(40) for blur in (1, 3)])
     assert abs(scores.mean()) < 0.5
