@@ -46,7 +46,7 @@ test: $(DEV_READY)
 	-@$(FETCH_WEIGHTS)
 	$(BIN)/python -m pytest
 
-# Less than a minute, in an environment without torch, Ray and browsers too.
+# One to two minutes on two cores, in an environment without torch, Ray and browsers too.
 test-fast: $(TEST_READY)
 	-@$(FETCH_WEIGHTS)
 	$(BIN)/python -m pytest -n 2 -m "not slow" $(FAST_TESTS)

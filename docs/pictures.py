@@ -57,7 +57,7 @@ def framing(photo: Image.Image) -> Image.Image:
 
 
 # What the README shows of a photograph, left to right, after the untouched one.
-SHOWN = ({"Smiling": -1}, {"Eyeglasses": 1}, {"Black_Hair": 1}, {"Gray_Hair": 1}, {"No_Beard": -1})
+SHOWN = ({"Smiling": -1}, {"Eyeglasses": 1}, {"Black_Hair": 1}, {"Brown_Hair": 1}, {"No_Beard": -1})
 
 
 def main() -> None:
@@ -71,7 +71,7 @@ def main() -> None:
             "sweep-two": facet.sweep(None, ["Smiling", "Young"], seed=3, start=-1, steps=5, size=96),
         }
         (face,) = facet.encode(photo).faces
-        wishes = ({"Black_Hair": 1}, {"Mustache": 1}, {"Gray_Hair": 1})
+        wishes = ({"Black_Hair": 1}, {"Mustache": 1}, {"Brown_Hair": 1})
         edited = [facet.edit(photo, wish).image().convert("RGB") for wish in wishes]
         # The whole photograph goes in and comes back; what is shown is a part of it, pixel by pixel.
         shown = [facet.edit(whole, wish).image().convert("RGB") for wish in SHOWN]
