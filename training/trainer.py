@@ -24,7 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from training import checkpoint, distributed, warm_start
-from training.config import Config, ConfigError, EditorConfig
+from training.config import AdversarialTrainConfig, Config, ConfigError, EditorConfig
 from training.data.source import BatchLoader, Source
 from training.precision import autocast
 
@@ -381,10 +381,20 @@ def cosine(progress: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def late_cosine(progress: float, start: float, final: float) -> float:
-    """1 until the share `start` of a run is done, then along a cosine down to `final`; `progress` is 0 to 1."""
-    late = max(0.0, progress - start) / max(1e-9, 1 - start)
-    return final + (1 - final) * cosine(late)
+def follow_late_cosine(
+    train: AdversarialTrainConfig,
+    progress: float,
+    optimiser: torch.optim.Optimizer,
+    opponent_optimiser: torch.optim.Optimizer,
+) -> None:
+    """Full rates until the share `cosine_from` of a run is done, then along a cosine down to `final_learning_rate`.
+
+    `progress` is 0 to 1.
+    """
+    late = max(0.0, progress - train.cosine_from) / max(1e-9, 1 - train.cosine_from)
+    factor = train.final_learning_rate + (1 - train.final_learning_rate) * cosine(late)
+    set_learning_rate(optimiser, train.learning_rate * factor)
+    set_learning_rate(opponent_optimiser, train.opponent_learning_rate * factor)
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

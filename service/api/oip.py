@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.openapi import PROTOCOL, protocol_errors
 from service.api.problems import MEDIA_TYPE as PROBLEM_TYPE
 from service.api.service import Admitted, Current, Service, Shared
-from service.api.uploads import MAX_JSON_BYTES
+from service.api.uploads import MAX_JSON_BYTES, compression_of
 from service.errors import Problem, printable
 from service.inference import oip_codec
 from service.inference.oip_codec import DISABLED_ATTRIBUTES, HEADER_LENGTH, Arrays, Graph, ProtocolError
@@ -143,10 +143,9 @@ async def version_infer(request: Request, graph: RequestedVersion, service: Shar
 
 async def _read(request: Request) -> tuple[dict[str, Any], memoryview]:
     """The JSON of a request and the bytes after it. Raises ProtocolError, and Problem 413 and 415."""
-    for name, accepted in (("Content-Encoding", ("", "identity")), ("Transfer-Encoding", ("", "chunked"))):
-        encoding = request.headers.get(name, "").strip()
-        if encoding.lower() not in accepted:
-            raise Problem(415, f"{name} {encoding[:80]!r}: bodies must not be compressed")
+    if compressed := compression_of(request.headers):
+        name, coding = compressed
+        raise Problem(415, f"{name} {coding[:80]!r}: bodies must not be compressed")
     text, binary = oip_codec.split(await request.body(), request.headers.get(HEADER_LENGTH))
     if len(text) > MAX_JSON_BYTES:
         rule = f"at most {MAX_JSON_BYTES} bytes of JSON are accepted; send tensors as bytes ({HEADER_LENGTH})"

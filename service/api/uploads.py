@@ -30,6 +30,7 @@ _FORM = "multipart/form-data"
 JSON = "application/json"
 # The last is what curl --data-binary says unless it is told otherwise.
 _RAW = ("application/octet-stream", "application/x-www-form-urlencoded", "")
+_UNCOMPRESSED = {"Content-Encoding": "left out", "Transfer-Encoding": "chunked or left out"}
 
 
 @dataclass(frozen=True)
@@ -99,16 +100,21 @@ def _wrong_type(kind: str, accepted: str) -> Problem:
 
 
 def _refuse_encoding(headers: Headers) -> None:
-    """Raises a 415 Problem for a compressed body (RFC 9110, section 15.5.16), also where it was for the transfer."""
-    for name, accepted, rule in (
-        ("Content-Encoding", ("", "identity"), "must be left out"),
-        ("Transfer-Encoding", ("", "chunked"), "must be chunked or left out"),
-    ):
-        coding = headers.get(name, "").strip().lower()
-        if coding not in accepted:
-            rule = f"{rule}: compressed bodies are not accepted"
-            error = {"field": name, "value": coding[:100], "rule": rule}
-            raise Problem(415, f"{name} {coding[:100]!r}: {rule}", [error], headers={"Accept-Encoding": "identity"})
+    """Raises a 415 Problem for a compressed body (RFC 9110, section 15.5.16)."""
+    if found := compression_of(headers):
+        name, coding = found[0], found[1].lower()
+        rule = f"must be {_UNCOMPRESSED[name]}: compressed bodies are not accepted"
+        error = {"field": name, "value": coding[:100], "rule": rule}
+        raise Problem(415, f"{name} {coding[:100]!r}: {rule}", [error], headers={"Accept-Encoding": "identity"})
+
+
+def compression_of(headers: Headers) -> tuple[str, str] | None:
+    """The header that says that the body, or its transfer, is compressed, and its value; None where neither is."""
+    for name, accepted in (("Content-Encoding", ("", "identity")), ("Transfer-Encoding", ("", "chunked"))):
+        coding = headers.get(name, "").strip()
+        if coding.lower() not in accepted:
+            return name, coding
+    return None
 
 
 class _FormParser(MultiPartParser):

@@ -138,14 +138,22 @@ class Editor(nn.Module):
         self.smooth.bias[0] = mask_bias
         self.sharp.weight.copy_(self.sharp.weight[::4].repeat_interleave(4, dim=0))
 
-    def forward(self, image: Tensor, change: Tensor) -> EditFields:
-        centred = 2 * image - 1
-        condition = self.condition(change)  # [N, D]
+    def find_person(self, image: Tensor) -> Tensor:
+        """Where the person is, f32 [N, 1, S, S] in logits, of an editor that says so."""
+        return self.person(*self._features(2 * image - 1))
+
+    def _features(self, centred: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is seen of a picture f32 [N, 3, S, S] in -1..1 before any change."""
         fine = self.down1(self.stem(F.pixel_unshuffle(centred, 4)))  # [N, C1, S/4, S/4]
         middle = self.shrink1(fine)  # [N, C2, S/8, S/8]
         for block in self.down2:
             middle = block(middle)
-        x = self.shrink2(middle)  # [N, C3, S/16, S/16]
+        return fine, middle, self.shrink2(middle)  # the last [N, C3, S/16, S/16]
+
+    def forward(self, image: Tensor, change: Tensor) -> EditFields:
+        centred = 2 * image - 1
+        condition = self.condition(change)  # [N, D]
+        fine, middle, x = self._features(centred)
         person = None if self.person is None else self.person(fine, middle, x)  # [N, 1, S, S]
         for block in self.middle:
             x = block(x, condition)

@@ -128,17 +128,15 @@ def editor_loss(
         + ramp * weights.mask * parts["mask"]
         + ramp * weights.flow * parts["flow"]
     )
-    if fields.person is not None:
-        total = total + weights.person * parts["person"]
-    if reference is not None:
-        total = total + weights.anchor * parts["anchor"]
+    for name, weight in (("person", weights.person), ("anchor", weights.anchor)):
+        if name in parts:
+            total = total + weight * parts[name]
     return total, parts, OpponentInputs(real, [[x.detach() for x in part] for part in found], before)
 
 
 def person_loss(editor: Editor, batch: Batch) -> tuple[Tensor, dict[str, Tensor], None]:
     """What the editor learns before it edits: where the person is."""
-    fields = editor(0.5 * (batch.image + 1), batch.requests.change)
-    loss = F.binary_cross_entropy_with_logits(fields.person, batch.person)
+    loss = F.binary_cross_entropy_with_logits(editor.find_person(0.5 * (batch.image + 1)), batch.person)
     return loss, {"person": loss}, None
 
 

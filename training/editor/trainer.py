@@ -24,7 +24,7 @@ from training.editor.source import EditorFaces
 from training.editor.views import Views
 from training.pixels import to_model, to_pixels
 from training.target_confidence import TargetConfidence
-from training.trainer import Trainer, late_cosine, set_learning_rate
+from training.trainer import Trainer, follow_late_cosine
 
 SHEET_PICTURES = 10
 
@@ -54,7 +54,7 @@ class EditorTrainer(Trainer):
             config.requests,
         )
         self.ellipse, self.face_ellipse = (
-            ellipse(config, axes) for axes in (config.loss.ellipse, config.loss.face_ellipse)
+            ellipse(config, axes).to(device) for axes in (config.loss.ellipse, config.loss.face_ellipse)
         )
         count = len(config.data.attributes)
         # Channels last: convolutions on matrix units run about 1.5 times as fast as with channels first.
@@ -76,7 +76,7 @@ class EditorTrainer(Trainer):
         batch, reach = self._batch()
         passes = self.passes()
         frequencies = self.frequencies.to(self.device)
-        self._set_learning_rates()
+        follow_late_cosine(self.config.train, self.progress, self.editor_optimiser, self.opponent_optimiser)
         since = self.step - self.config.opponent.head_start_steps
         scalars: dict[str, Tensor] = {}
 
@@ -140,6 +140,7 @@ class EditorTrainer(Trainer):
         labels = torch.from_numpy(cut.labels.astype(np.float32))
         seeds = rng.integers(2**62, size=2)
         requested = requests.draw(labels, self.frequencies, self.rules, size, mine, int(seeds[0]), config.requests)
+        requested = requested.to(self.device)
         free = config.data.image_size - config.opponent.crop
         views = Views.draw(size, free, int(seeds[1]), config.views).part(mine)
         person = self._person(cut.person)
@@ -148,7 +149,7 @@ class EditorTrainer(Trainer):
             labels.to(self.device),
             person,
             person * self._near(requested.facial),
-            requested.to(self.device),
+            requested,
             views,
         )
         return batch, torch.linspace(0, 1, size)[mine].to(self.device)
@@ -163,14 +164,7 @@ class EditorTrainer(Trainer):
 
     def _near(self, facial: Tensor) -> Tensor:
         """1 near the face, f32 [N, 1, S, S]; nearer for edits that are `facial` bool [N]."""
-        near = torch.where(facial[:, None, None, None].cpu(), self.face_ellipse, self.ellipse)
-        return near.to(self.device)
-
-    def _set_learning_rates(self) -> None:
-        train = self.config.train
-        factor = late_cosine(self.progress, train.cosine_from, train.final_learning_rate)
-        set_learning_rate(self.editor_optimiser, train.learning_rate * factor)
-        set_learning_rate(self.opponent_optimiser, train.opponent_learning_rate * factor)
+        return torch.where(facial[:, None, None, None], self.face_ellipse, self.ellipse)
 
     # -- validation ---------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from training.generator import objective
 from training.generator.objective import Batch, Opponent
 from training.pixels import to_model, to_pixels
 from training.target_confidence import TargetConfidence
-from training.trainer import Trainer, late_cosine, set_learning_rate
+from training.trainer import Trainer, follow_late_cosine
 from training.vae.model import ConditionalVAE, reparameterise
 
 SHEET_FACES = 32
@@ -71,7 +71,7 @@ class GeneratorTrainer(Trainer):
     def train_step(self) -> dict[str, Tensor]:
         batch = self._batch()
         passes = self.passes()
-        self._set_learning_rates()
+        follow_late_cosine(self.config.train, self.progress, self.optimiser, self.opponent_optimiser)
         scalars: dict[str, Tensor] = {}
 
         def decoder_loss(rows: slice):
@@ -139,12 +139,6 @@ class GeneratorTrainer(Trainer):
             sample_labels,
             Views.draw(size, config.data.image_size - config.opponent.crop, int(rng.integers(2**62))).part(mine),
         )
-
-    def _set_learning_rates(self) -> None:
-        train = self.config.train
-        factor = late_cosine(self.progress, train.cosine_from, train.final_learning_rate)
-        set_learning_rate(self.optimiser, train.learning_rate * factor)
-        set_learning_rate(self.opponent_optimiser, train.opponent_learning_rate * factor)
 
     # -- validation ---------------------------------------------------------------------------------------------
 
