@@ -46,10 +46,10 @@ test: $(DEV_READY)
 	-@$(FETCH_WEIGHTS)
 	$(BIN)/python -m pytest
 
-# One to two minutes on two cores, in an environment without torch, Ray and browsers too.
+# Half of the time is waiting, so there are more processes than cores. Runs in an environment without torch, Ray and browsers too.
 test-fast: $(TEST_READY)
 	-@$(FETCH_WEIGHTS)
-	$(BIN)/python -m pytest -n 2 -m "not slow" $(FAST_TESTS)
+	$(BIN)/python -m pytest -n 4 -p no:schemathesis -m "not slow" $(FAST_TESTS)
 
 weights: $(SERVE_READY)
 	$(FETCH_WEIGHTS)
