@@ -8,6 +8,8 @@ what this lets in, the batcher of the graph still refuses where it has no room (
 from __future__ import annotations
 
 import asyncio
+import math
+from functools import lru_cache
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -30,6 +32,7 @@ _GRAPHS: dict[str, tuple[GraphKind, GraphKind]] = {
 _MODEL_FIELD = b"model"
 _LARGEST_LOOK = 65_536  # bytes of a body
 _LOOK_SECONDS = 0.1  # a body that does not arrive in that time is not looked at
+_ANY_ID = "-" * 32  # stands for the id of a request
 
 
 class Room(Protocol):
@@ -69,8 +72,9 @@ class AdmissionMiddleware:
         self._rejected.inc()
         context = scope["state"]["context"]
         context.endpoint = scope["path"]
-        problem = problems.translate(QueueFullError(seconds))
-        await problems.response(problem, context.request_id)(scope, receive, send)
+        headers, body = _refusal(math.ceil(seconds), context.request_id)
+        await send({"type": "http.response.start", "status": 429, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     def _refusal(self, graphs: tuple[GraphKind, ...], any_model: bool) -> float | None:
         """Seconds until one of the graphs should have room; None where one has."""
@@ -81,6 +85,20 @@ class AdmissionMiddleware:
                 return None
             waits.append(seconds)
         return min(waits)
+
+
+def _refusal(seconds: int, request_id: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Headers and body of the response that says to try again after so many seconds."""
+    headers, body = _any_refusal(seconds)
+    body = body.replace(_ANY_ID.encode(), request_id.encode())
+    return [(b"content-length", b"%d" % len(body)), *headers], body
+
+
+@lru_cache(maxsize=64)
+def _any_refusal(seconds: int) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """`_refusal` of a request with the id `_ANY_ID`, without its length. Refusals differ in nothing but the id."""
+    response = problems.response(problems.translate(QueueFullError(seconds)), _ANY_ID)
+    return [header for header in response.raw_headers if header[0] != b"content-length"], response.body
 
 
 async def _may_name_model(scope: Scope, headers: Headers, kind: str, receive: Receive) -> tuple[bool, Receive]:
