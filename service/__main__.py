@@ -73,6 +73,7 @@ def main() -> int:
         "log_config": None,
         "access_log": False,
         "server_header": False,
+        "proxy_headers": False,  # nothing here depends on the client's address or the scheme
         "timeout_keep_alive": settings.keep_alive,
         "timeout_graceful_shutdown": int(settings.request_timeout) + 1,
     }
