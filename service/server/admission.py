@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api import problems
 from service.api.uploads import JSON, content_type, is_picture
 from service.bundle.manifest import GraphKind
-from service.errors import QueueFullError
+from service.errors import Problem, QueueFullError
 from service.telemetry.metrics import Metrics
 
 # The graph that the work of each path needs: on a picture, and without one.
@@ -32,7 +32,6 @@ _GRAPHS: dict[str, tuple[GraphKind, GraphKind]] = {
 _MODEL_FIELD = b"model"
 _LARGEST_LOOK = 65_536  # bytes of a body
 _LOOK_SECONDS = 0.1  # a body that does not arrive in that time is not looked at
-_ANY_ID = "-" * 32  # stands for the id of a request
 
 
 class Room(Protocol):
@@ -72,9 +71,7 @@ class AdmissionMiddleware:
         self._rejected.inc()
         context = scope["state"]["context"]
         context.endpoint = scope["path"]
-        headers, body = _refusal(math.ceil(seconds), context.request_id)
-        await send({"type": "http.response.start", "status": 429, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await problems.response(_full(math.ceil(seconds)), context.request_id)(scope, receive, send)
 
     def _refusal(self, graphs: tuple[GraphKind, ...], any_model: bool) -> float | None:
         """Seconds until one of the graphs should have room; None where one has."""
@@ -87,18 +84,10 @@ class AdmissionMiddleware:
         return min(waits)
 
 
-def _refusal(seconds: int, request_id: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """Headers and body of the response that says to try again after so many seconds."""
-    headers, body = _any_refusal(seconds)
-    body = body.replace(_ANY_ID.encode(), request_id.encode())
-    return [(b"content-length", b"%d" % len(body)), *headers], body
-
-
 @lru_cache(maxsize=64)
-def _any_refusal(seconds: int) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """`_refusal` of a request with the id `_ANY_ID`, without its length. Refusals differ in nothing but the id."""
-    response = problems.response(problems.translate(QueueFullError(seconds)), _ANY_ID)
-    return [header for header in response.raw_headers if header[0] != b"content-length"], response.body
+def _full(seconds: int) -> Problem:
+    """What is wrong with a request that there is no room for; under overload, a thousand requests a second."""
+    return problems.translate(QueueFullError(seconds))
 
 
 async def _may_name_model(scope: Scope, headers: Headers, kind: str, receive: Receive) -> tuple[bool, Receive]:
