@@ -11,8 +11,8 @@ from service.imaging.edit_fields import LUMA
 
 _SIDE, _AVERAGED = 384, 4  # of the sampled picture; the noise of JPEG is averaged over squares of so many samples
 _GREY = 2  # levels by which the channels of grey differ after a lossy WebP, and an edit of it
-# Levels by which samples may differ from the colour of their brightness: 99 of 100, and all. Sepia and cyanotype of
-# nine photographs differed by up to 21 and 51, beside blown highlights.
+# Levels by which samples may differ from the colour of their brightness: 99 of 100, and all. Five photographs
+# kept to it as duotones, and four of them under a sepia filter, which blows highlights; in colour, none of 2,000 did.
 _MOSTLY, _AT_MOST = 21.0, 52.0
 _CLIPPED = 4  # levels from black and white within which a channel may be clipped
 _LEAST_CONTRAST = 8.0  # standard deviation in levels, below which a picture is too flat to tell
