@@ -100,7 +100,7 @@ def _address(url: str | None) -> str:
     except httpx.InvalidURL as exc:
         raise ValueError(f"url {url}: {exc}") from exc
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ValueError(f"url {url}: must begin with http:// or https:// and a host, or be unix: and a path")
+        raise ValueError(f"url {url}: must begin with http:// or https:// and a host, or be unix: and an absolute path")
     return url
 
 

@@ -79,6 +79,8 @@ def _reason_not_to_enter(folder: Path, without: Path | None) -> str | None:
 def _reason_not_to_read(path: Path) -> str | None:
     if path.name.startswith("."):
         return "is hidden"
+    if path.exists() and not path.is_file():  # a pipe would be waited for; a link to nothing fails, and is named then
+        return "is not a regular file"
     return None if path.suffix.lower() in READ else f"its suffix is none of {', '.join(READ)}"
 
 

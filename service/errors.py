@@ -26,6 +26,7 @@ from collections.abc import Mapping
 from typing import Any
 
 LONGEST_VALUE = 200
+_LARGEST_NUMBER = 10**40  # that is still a number in a problem; larger ones are text, which is shortened
 _INTEGER, _NUMBER, _BOOLEAN, _OBJECT, _TEXT = (
     f"must be {kind}" for kind in ("a whole number", "a number", "true or false", "an object", "text")
 )
@@ -49,6 +50,8 @@ _RULES = {
     "too_short": "must have at least {min_length} values",
     "too_long": "must have at most {max_length} values",
 }
+# Base64, maybe of a picture in a field that takes none; its lines have 64 or 76 characters. Words are shorter.
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{64}")
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 
 
@@ -94,13 +97,15 @@ def printable(value: Any) -> Any:
     """A value as a problem may carry it: JSON-safe and short."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    if value is None or isinstance(value, bool | int | float):
+    if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < _LARGEST_NUMBER):
         return value
     if isinstance(value, bytes):
         return f"{len(value)} bytes"
     text = value if isinstance(value, str) else repr(value)
     if _CONTROLS.search(text, 0, LONGEST_VALUE):
         return f"{len(text)} characters that are no text"  # of a picture, maybe
+    if _BASE64.search(text, 0, LONGEST_VALUE):
+        return f"{len(text)} characters"
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
 
 

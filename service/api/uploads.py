@@ -264,6 +264,8 @@ def _too_much_json(size: int) -> Problem:
 
 
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
+# What a URL may hold percent-encoded of base64.
+_ENCODED = {"%2B": "+", "%2b": "+", "%2F": "/", "%2f": "/", "%3D": "=", "%3d": "="}
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
@@ -271,9 +273,13 @@ def _from_base64(value: Any) -> bytes:
     """The picture in a `data:` URL, or in bare base64 of either alphabet. Raises a 422 Problem."""
     if not isinstance(value, str):
         raise invalid(IMAGE_FIELD, None, "must be text: base64, or a data: URL with base64")
-    head = _DATA_URL.match(value)
+    text = value
+    if head := _DATA_URL.match(value):
+        text = value[head.end() :]
+        for code, character in _ENCODED.items():
+            text = text.replace(code, character)
     try:
-        text = (value[head.end() :] if head else value).encode("ascii").translate(_URL_SAFE, b" \t\r\n").rstrip(b"=")
+        text = text.encode("ascii").translate(_URL_SAFE, b" \t\r\n").rstrip(b"=")
         return binascii.a2b_base64(text + b"=" * (-len(text) % 4), strict_mode=True)
     except ValueError:  # UnicodeEncodeError and binascii.Error are
         raise invalid(IMAGE_FIELD, f"{len(value)} characters", "must be base64, or a data: URL with base64") from None

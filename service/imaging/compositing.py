@@ -15,6 +15,7 @@ from PIL import Image
 from service.imaging import alignment, field_maps, flow
 from service.imaging.edit_fields import EditFields
 from service.imaging.field_maps import Box, Field
+from service.imaging.tone import Tone
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,13 @@ class FieldEdit:
     matrix: np.ndarray
     fields: EditFields
 
-    def onto(self, photo: Image.Image, grey: bool = False) -> bool:
-        """Edit an RGB photograph in place; of a `grey` one, whose channels are equal, only the luma.
+    def onto(self, photo: Image.Image, tone: Tone | None = None) -> bool:
+        """Edit an RGB photograph in place; of one with a `tone` only the luma, so that it keeps its tone.
 
         Nothing changes where the mask is 0, or outside the frame; False where nothing changes at all.
         """
         fields = self.fields.settled()
-        fields = fields.grey() if grey else fields
+        fields = fields if tone is None else fields.grey()
         box = field_maps.region_of(self.matrix, fields.mask, photo.size)
         if box is None:
             return False
@@ -43,7 +44,7 @@ class FieldEdit:
         nodes = field_maps.sampled(maps, local, field_maps.nodes_over(box, spacing), spacing, 0.5)
         nodes *= nodes[:, :, :1] > 0  # smooth interpolation overshoots at the edge of the mask
         flow.move(photo, box, self.matrix, fields.flow, nodes[:, :, :1], spacing)
-        _recolour(photo, box, nodes, spacing)
+        _recolour(photo, box, nodes, spacing, tone)
         return True
 
     def resized(self, factors: np.ndarray, origin: np.ndarray | None = None) -> FieldEdit:
@@ -53,22 +54,23 @@ class FieldEdit:
         return FieldEdit(alignment.seen(self.matrix, factors, origin), self.fields)
 
 
-def composite(photo: Image.Image, edits: Iterable[FieldEdit], grey: bool = False) -> Image.Image:
+def composite(photo: Image.Image, edits: Iterable[FieldEdit], tone: Tone | None = None) -> Image.Image:
     """A copy of the photograph with the edits of its faces, applied one after the other."""
     result = photo.copy()
     for edit in edits:
-        edit.onto(result, grey)
+        edit.onto(result, tone)
     return result
 
 
-def _recolour(photo: Image.Image, box: Box, nodes: np.ndarray, spacing: int) -> None:
+def _recolour(photo: Image.Image, box: Box, nodes: np.ndarray, spacing: int, tone: Tone | None) -> None:
     """Multiply by 1 + gain and add the residual, of nodes f32 [H', W', 7]: mask, gain and residual."""
     gain = Field(1 + nodes[:, :, 1:4], spacing)
     residual = Field(nodes[:, :, 4:] + np.float32(0.5), spacing)  # plus one half, for rounding
     for rows, columns, strip in field_maps.strips(nodes[:, :, 0] > 0, spacing, box):
-        part = np.asarray(photo.crop(strip))
-        height, width, _ = part.shape
-        result = part.reshape(height, -1) * gain.rows(rows, columns)[:height]
+        taken = np.asarray(photo.crop(strip))
+        height, width, _ = taken.shape
+        result = taken.reshape(height, -1) * gain.rows(rows, columns)[:height]
         result += residual.rows(rows, columns)[:height]
         np.clip(result, 0, 255.5, out=result)
-        photo.paste(Image.fromarray(result.astype(np.uint8).reshape(height, width, 3)), strip[:2])
+        pixels = result.astype(np.uint8).reshape(height, width, 3)
+        photo.paste(Image.fromarray(pixels if tone is None else tone.kept(taken, pixels)), strip[:2])

@@ -16,6 +16,7 @@ from PIL import Image
 
 from service.imaging import alignment, field_maps
 from service.imaging.edit_fields import LUMA
+from service.imaging.tone import Tone
 from service.imaging.warp import NEUTRAL, Field, Warp
 
 _FEATHER = 0.14  # width relative to the frame over which edits fade out at its border
@@ -32,8 +33,8 @@ Edit = tuple[np.ndarray, np.ndarray, np.ndarray]
 class PhotoEdit(Protocol):
     """The edit of one face of a photograph: a DrawnEdit, or a service.imaging.compositing.FieldEdit."""
 
-    def onto(self, photo: Image.Image, grey: bool = False) -> bool:
-        """Edit an RGB photograph in place; of a `grey` one, whose channels are equal, only the luma.
+    def onto(self, photo: Image.Image, tone: Tone | None = None) -> bool:
+        """Edit an RGB photograph in place; of one with a `tone` only the luma, so that it keeps its tone.
 
         False where nothing changes.
         """
@@ -52,9 +53,10 @@ class DrawnEdit:
     before: np.ndarray
     after: np.ndarray
 
-    def onto(self, photo: Image.Image, grey: bool = False) -> bool:
-        before, after = (_in_grey(face) for face in (self.before, self.after)) if grey else (self.before, self.after)
-        return _paste(photo, self.matrix, before, after)
+    def onto(self, photo: Image.Image, tone: Tone | None = None) -> bool:
+        faces = self.before, self.after
+        before, after = faces if tone is None else map(_in_grey, faces)
+        return _paste(photo, self.matrix, before, after, tone)
 
     def resized(self, factors: np.ndarray, origin: np.ndarray | None = None) -> DrawnEdit:
         return DrawnEdit(alignment.seen(self.matrix, factors, origin), self.before, self.after)
@@ -82,7 +84,9 @@ def _in_grey(face: np.ndarray) -> np.ndarray:
     return np.repeat(np.rint(face @ LUMA).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
-def _paste(photo: Image.Image, matrix: np.ndarray, before: np.ndarray, after: np.ndarray) -> bool:
+def _paste(
+    photo: Image.Image, matrix: np.ndarray, before: np.ndarray, after: np.ndarray, tone: Tone | None = None
+) -> bool:
     change, replaced = _change(before, after)
     region = _region(matrix, change, photo.size)
     if region is None:
@@ -103,7 +107,7 @@ def _paste(photo: Image.Image, matrix: np.ndarray, before: np.ndarray, after: np
         added += share * warp(alignment.sample(photo, matrix, len(before)), "RGB")
         kept = Field(_WHOLE - _WHOLE * share, warp.spacing)
     touched = nodes != NEUTRAL
-    _add(photo, region, warp.spacing, touched.any(axis=2), Field(added, warp.spacing), kept)
+    _add(photo, region, warp.spacing, touched.any(axis=2), Field(added, warp.spacing), kept, tone)
     return True
 
 
@@ -114,10 +118,11 @@ def _add(
     touched: np.ndarray,
     added: Field,
     kept: Field | None,
+    tone: Tone | None,
 ) -> None:
     """Scale the region by `kept`, in units of 1 / _WHOLE, and add `added`, where nodes bool [H', W'] are touched."""
     for nodes, columns, box in field_maps.strips(touched, spacing, region):
-        part = np.asarray(photo.crop(box))
+        part = taken = np.asarray(photo.crop(box))
         height, width, _ = part.shape
         result = added.rows(nodes, columns)[:height]
         part = part.reshape(height, -1)
@@ -129,7 +134,8 @@ def _add(
             part = shares.view(np.int16)
         result += part
         np.clip(result, 0, 255, out=result)
-        photo.paste(Image.fromarray(result.astype(np.uint8).reshape(height, width, 3)), box[:2])
+        pixels = result.astype(np.uint8).reshape(height, width, 3)
+        photo.paste(Image.fromarray(pixels if tone is None else tone.kept(taken, pixels)), box[:2])
 
 
 def _change(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from service.bundle import loader
 from service.bundle.manifest import MANIFEST, BundleError, GraphKind
-from service.errors import Problem, RuntimeUnavailableError
+from service.errors import Problem, RuntimeUnavailableError, printable
 from service.inference.model import Model
 from service.inference.onnx import RuntimeFactory
 from service.settings import Settings
@@ -171,4 +171,5 @@ def _stamp(directory: Path) -> tuple[int, int]:
 def unknown_model(name: str, loaded: list[str]) -> Problem:
     """A 404 Problem that lists the loaded models."""
     rule = f"no such model; loaded: {', '.join(sorted(loaded)) or 'none'}"
-    return Problem(404, f"model {name[:80]!r}: {rule}", [{"field": "model", "value": name[:80], "rule": rule}])
+    value = printable(name)[:80]
+    return Problem(404, f"model {value!r}: {rule}", [{"field": "model", "value": value, "rule": rule}])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from PIL import Image
 
 from service.bundle import vectors
 from service.errors import invalid
@@ -13,6 +14,7 @@ from service.imaging import edit_fields
 from service.imaging.compositing import FieldEdit
 from service.imaging.edit_fields import EditFields
 from service.imaging.paste import DrawnEdit, PhotoEdit
+from service.imaging.tone import tone_of
 from service.inference.model import Model
 from service.pipeline import finding
 from service.pipeline.finding import EditorViews, Search
@@ -116,7 +118,7 @@ class ViewedFaces:
         def edited() -> np.ndarray:
             with self.lease.context.stage("paste"):
                 pairs = zip(views, fields, strict=True)
-                return np.stack([view if each is None else edit_fields.apply(view, each) for view, each in pairs])
+                return np.stack([view if each is None else _applied(view, each) for view, each in pairs])
 
         return await self.lease.pipeline.codecs.run(edited)
 
@@ -161,6 +163,14 @@ class DecodedFaces:
         matrices = np.stack([location.matrix for location in self.encoded.locations])
         triples = zip(_repeated(matrices, len(after)), _repeated(drawn[:count], len(after)), drawn[count:], strict=True)
         return [DrawnEdit(*each) for each in triples]
+
+
+def _applied(view: np.ndarray, fields: EditFields) -> np.ndarray:
+    """The view uint8 [S, S, 3], edited; a monochrome one keeps its tone."""
+    tone = tone_of(Image.fromarray(view))
+    if tone is None:
+        return edit_fields.apply(view, fields)
+    return tone.kept(view, edit_fields.apply(view, fields.grey()))
 
 
 def _repeated(rows: np.ndarray, count: int) -> np.ndarray:

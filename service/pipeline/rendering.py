@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from service.imaging import tone
 from service.imaging.codecs import Photo
 from service.imaging.paste import PhotoEdit
+from service.imaging.tone import Tone
 from service.pipeline.faces import Faces
 from service.pipeline.files import FileOptions
 from service.pipeline.parameters import EditParameters
@@ -49,7 +51,7 @@ def variants(
     """
     photo = _decoded(lease, photograph)
     with lease.context.stage("paste"):
-        return View.of(photo, region, size).variants(edits, photo.is_grey), photo.greyscale
+        return View.of(photo, region, size).variants(edits, _tone(photo)), photo.greyscale
 
 
 def _edited_photograph(
@@ -64,12 +66,16 @@ def _edited_photograph(
     photo = _decoded(lease, photograph)
     with lease.context.stage("paste"):
         changing = [edit for edit in edits if edit is not None]
-        grey = bool(changing) and photo.is_grey
+        kept = _tone(photo) if changing else None
         if params.region or params.size:
-            photo, changed = View.of(photo, params.region, params.size).edited(changing, grey), True
+            photo, changed = View.of(photo, params.region, params.size).edited(changing, kept), True
         else:
-            changed = sum(edit.onto(photo.image, grey) for edit in changing) > 0
+            changed = sum(edit.onto(photo.image, kept) for edit in changing) > 0
     return encoded_photograph(lease, photo, photograph.data, after, files, params.keep_metadata, changed)
+
+
+def _tone(photo: Photo) -> Tone | None:
+    return tone.GREY if photo.greyscale else tone.tone_of(photo.image)
 
 
 def _decoded(lease: ModelLease, photograph: Photograph) -> Photo:

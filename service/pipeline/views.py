@@ -10,6 +10,7 @@ from PIL import Image
 
 from service.imaging.codecs import Photo
 from service.imaging.paste import PhotoEdit
+from service.imaging.tone import Tone
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 
@@ -47,14 +48,14 @@ class View:
         seen = replace(photo, image=cut(photo.image), alpha=alpha)
         return View(seen, np.array([x0, y0], dtype=np.float64), factors)
 
-    def edited(self, edits: Sequence[PhotoEdit | None], grey: bool) -> Photo:
+    def edited(self, edits: Sequence[PhotoEdit | None], tone: Tone | None) -> Photo:
         """A copy with all of these edits of the whole photograph; None changes nothing."""
         image = self.photo.image.copy()
         for edit in edits:
             if edit is not None:
-                edit.resized(self.factors, self.origin).onto(image, grey)
+                edit.resized(self.factors, self.origin).onto(image, tone)
         return replace(self.photo, image=image)
 
-    def variants(self, edits: Sequence[PhotoEdit | None], grey: bool) -> np.ndarray:
+    def variants(self, edits: Sequence[PhotoEdit | None], tone: Tone | None) -> np.ndarray:
         """One picture for each of the edits, uint8 [T, H, W, 3]."""
-        return np.stack([np.asarray(self.edited([edit], grey).image) for edit in edits])
+        return np.stack([np.asarray(self.edited([edit], tone).image) for edit in edits])

@@ -52,9 +52,12 @@ def _remove_stale(path: Path) -> None:
     if not stat.S_ISSOCK(kind):
         raise FileExistsError(errno.EEXIST, "exists and is not a socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # or it would wait for one that accepts no connections any more
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
             path.unlink()
             return
+        except BlockingIOError:  # its queue of connections is full
+            pass
     raise OSError(errno.EADDRINUSE, "another process listens there")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from facet import outputs
@@ -100,6 +102,7 @@ def test_what_is_left_out_of_a_folder_is_named_with_the_reason(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "linked").symlink_to(tmp_path / "sub")
+    os.mkfifo(tmp_path / "pipe.png")
     suffix = f"its suffix is none of {', '.join(READ)}"
     named = {
         str(path.relative_to(tmp_path)): reason for path, reason in outputs.left_out([str(tmp_path)], tmp_path / "out")
@@ -107,6 +110,7 @@ def test_what_is_left_out_of_a_folder_is_named_with_the_reason(tmp_path):
     assert named == {
         "notes.txt": suffix,
         ".hidden.png": "is hidden",
+        "pipe.png": "is not a regular file",
         ".cache": "is hidden",
         "sub/d.pdf": suffix,
         "linked": "is a link to a folder",

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import io
-import itertools
 from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageChops, ImageCms
 
 _GREYSCALE = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
-_GREY_ROWS = 16  # rows that are looked at before all are
 # Bytes of a colour profile. Those of presses have some hundred kilobytes to two megabytes.
 LARGEST_PROFILE = 4_000_000
 _STRIP = 1 << 20  # pixels that are converted at a time
@@ -59,18 +57,6 @@ def in_strips(image: Image.Image, convert: Callable[[np.ndarray], np.ndarray]) -
 def has_no_colours(image: Image.Image) -> bool:
     """Whether a file had none to begin with."""
     return image.info.get("greyscale", image.mode in _GREYSCALE)
-
-
-def is_grey(image: Image.Image) -> bool:
-    """Whether all channels of an RGB picture are equal everywhere; one with colours is mostly told by a few rows."""
-    step = max(1, image.height // _GREY_ROWS)
-    few = (image.crop((0, row, image.width, row + 1)) for row in range(0, image.height, step))
-    strips = (image.crop((0, top, image.width, min(top + 64, image.height))) for top in range(0, image.height, 64))
-    for part in itertools.chain(few, strips):
-        pixels = np.asarray(part)
-        if not ((pixels[:, :, 0] == pixels[:, :, 1]) & (pixels[:, :, 1] == pixels[:, :, 2])).all():
-            return False
-    return True
 
 
 def profile_of(image: Image.Image) -> bytes | None:

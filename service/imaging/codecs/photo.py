@@ -41,11 +41,6 @@ class Photo:
     exif: bytes = b""
     coding: Coding = Coding()
 
-    @property
-    def is_grey(self) -> bool:
-        """Whether all three channels are equal, now."""
-        return self.greyscale or colour.is_grey(self.image)
-
     def opaque(self) -> Image.Image:
         """The picture, RGB, as `decode` gives it: transparency over white."""
         return colour.over_white(self.image, self.alpha)

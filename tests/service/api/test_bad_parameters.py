@@ -205,6 +205,14 @@ def test_the_rule_is_named(client: TestClient, field: str, value: Any, rule: str
     assert (error["field"], error["rule"]) == (field, rule)
 
 
+@pytest.mark.parametrize("field", ["face", "quality", "format", "model", "attributes", "region"])
+def test_a_picture_in_a_field_that_takes_none_is_not_echoed(client: TestClient, field: str):
+    picture = "iVBORw0KGgo/" * 40
+    response = edit(client, **({"attributes": {}} | {field: picture}))
+    assert response.status_code in (404, 422)
+    assert "iVBORw0KGgo" not in response.text
+
+
 @pytest.mark.parametrize("steps", [7, 100_000, 10**30])
 def test_steps_beyond_what_a_request_may_draw_are_refused_before_they_are_planned(client: TestClient, steps: int):
     asked = {"attribute": ["Smiling", "Eyeglasses"], "seed": 1, "steps": steps}

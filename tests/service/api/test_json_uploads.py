@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ def base64_of(data: bytes) -> str:
 WRITTEN = [
     lambda text: text,
     lambda text: f"data:image/png;base64,{text}",
+    lambda text: f"data:image/png;base64,{quote(text, safe='')}",
     lambda text: f"DATA:image/jpeg;charset=utf-8;Base64,{text}",
     lambda text: f"data:;base64,{text}",
     lambda text: text.replace("+", "-").replace("/", "_"),

@@ -104,8 +104,14 @@ def test_invalid_with_suggestions_asks_whether_they_were_meant():
         (b"12345", "5 bytes"),
         ("text", "text"),
         ([1, 2], "[1, 2]"),
-        ("x" * 200, "x" * 200),
-        ("x" * 201, "x" * 200 + "..."),
+        ("x " * 100, "x " * 100),
+        ("x " * 101, "x " * 100 + "..."),
+        (10**39, 10**39),
+        (10**300, "301 characters"),
+        ("iVBORw0KGgo/" * 40, "480 characters"),
+        ("data:image/png;base64," + "iVBORw0KGgo-" * 40, "502 characters"),
+        ("\n".join(["iVBORw0KGgo+" * 6] * 9), "656 characters"),
+        (["iVBORw0KGgo/" * 40], "484 characters"),
     ],
 )
 def test_printable_values_are_short_and_fit_into_json(value: Any, expected: Any):

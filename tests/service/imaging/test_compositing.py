@@ -9,6 +9,7 @@ from PIL import Image
 from service.imaging import alignment, field_maps, flow
 from service.imaging.compositing import FieldEdit, composite
 from service.imaging.edit_fields import EditFields
+from service.imaging.tone import GREY
 from tests.service.imaging.test_paste import SIZE, TRANSFORMS, picture, transform
 
 
@@ -26,8 +27,8 @@ def fields(mask, gain=0.0, residual=0.0, by=(0.0, 0.0)) -> EditFields:
     return EditFields(mask, plane(gain, 3), plane(residual, 3), plane(by, 2) * mask)
 
 
-def edited(taken, matrix, *args, grey=False, **kwargs) -> np.ndarray:
-    return np.asarray(composite(Image.fromarray(taken), [FieldEdit(matrix, fields(*args, **kwargs))], grey))
+def edited(taken, matrix, *args, tone=None, **kwargs) -> np.ndarray:
+    return np.asarray(composite(Image.fromarray(taken), [FieldEdit(matrix, fields(*args, **kwargs))], tone))
 
 
 def distances(matrix, shape, x=32.0, y=32.0) -> np.ndarray:
@@ -154,7 +155,7 @@ def test_of_a_grey_photograph_the_luminance_alone_changes():
     grey = np.repeat(picture()[:, :, :1], 3, axis=2)
     colours = fields(blob())
     colours.gain[:, :, 0], colours.residual[:, :, 2] = 0.5, 0.3
-    result = np.asarray(composite(Image.fromarray(grey), [FieldEdit(transform(), colours)], grey=True))
+    result = np.asarray(composite(Image.fromarray(grey), [FieldEdit(transform(), colours)], GREY))
     assert (result != grey).any()
     assert (result[:, :, 0] == result[:, :, 1]).all()
     assert (result[:, :, 1] == result[:, :, 2]).all()

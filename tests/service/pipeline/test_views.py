@@ -8,6 +8,7 @@ from PIL import Image
 
 from service.imaging import alignment
 from service.imaging.codecs import Photo
+from service.imaging.tone import Tone
 from service.pipeline.views import View
 
 
@@ -48,7 +49,7 @@ class Spot:
     def resized(self, factors: np.ndarray, origin: np.ndarray | None = None):
         return Spot(alignment.seen(self.matrix, factors, origin))
 
-    def onto(self, photo: Image.Image, grey: bool = False) -> None:
+    def onto(self, photo: Image.Image, tone: Tone | None = None) -> None:
         photo.putpixel(tuple(int(each) for each in self.matrix[:, 2]), (255, 255, 255))
 
 

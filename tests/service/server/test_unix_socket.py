@@ -10,7 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +63,16 @@ def test_a_socket_in_use_is_left_alone(tmp_path: Path):
         with pytest.raises(SocketError, match="another process listens there"), unix_socket.bound(path, 0o600):
             pass
         assert path.exists()
+
+
+def test_a_socket_whose_server_accepts_nothing_any_more_is_in_use(tmp_path: Path):
+    path = tmp_path / "facet.sock"
+    with ExitStack() as stack:
+        stack.enter_context(unix_socket.bound(path, 0o600)).listen(0)
+        waiting = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        waiting.connect(str(path))  # which fills the queue: another connection would block
+        with pytest.raises(SocketError, match="another process listens there"), unix_socket.bound(path, 0o600):
+            pass
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "link"])

@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from service.faces.finder import FaceFinder
+from service.inference.onnx import Arrays
 from service.settings import Settings
+from tests.fake_runtime import FakeRuntime
 from tests.service import fakes
 from tests.service.api.editor.conftest import ADDED, ALL_KNOWN, CENTRE, Recording, batches, edit, noise
 from tests.service.api.helpers import JSON, PNG, Pair, facts, stages, two_faces
@@ -176,3 +178,25 @@ def test_faces_of_a_photograph_are_edited_each_in_its_place(client: TestClient):
 def test_a_face_that_is_not_there_is_422(client: TestClient):
     client.app.state.service.faces = FaceFinder(Pair())
     problem(edit(client, two_faces(10, 25), attributes={"Smiling": 1}, face="2"), 422)
+
+
+class Reddening(FakeRuntime):
+    """Its editor adds in the red channel alone."""
+
+    def editor(self, inputs: Arrays) -> Arrays:
+        outputs = super().editor(inputs)
+        return outputs | {"residual": outputs["residual"] * np.float32([1, 0, 0])}
+
+
+@pytest.mark.parametrize("output", ["photo", "face"])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_an_edit_of_a_photograph_without_colours_adds_none(settings: Settings, output: str, kind: str):
+    rows, columns = np.mgrid[:218, :178]
+    grey = Image.fromarray((128 + 60 * np.sin(rows / 30) * np.cos(columns / 25)).astype(np.uint8)).convert("RGB")
+    taken = encoded(grey, kind, quality=90)
+    with fakes.serving(settings, Reddening) as client:
+        found = pixels(edit(client, taken, attributes={"Smiling": 1}, output=output).content).astype(int)
+        coloured = encoded(Image.fromarray(noise()), "PNG")
+        reddened = pixels(edit(client, coloured, attributes={"Smiling": 1}).content).astype(int) - noise()
+    assert np.ptp(found, axis=2).max() <= 2  # those of a lossy WebP differ by a level
+    assert (reddened[..., 0].max() > 20) & (reddened[..., 1:] == 0).all()
