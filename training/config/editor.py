@@ -125,7 +125,12 @@ class EditorLossConfig(Section):
         description="difference to the edits that the run began with, of attributes not in requests.emphasis",
     )
     confidence_margin: float = Field(
-        default=1.0, ge=0, description="logits by which edits outdo the average real face, to each classifier"
+        default=1.0,
+        ge=0,
+        description="logits by which edits outdo the average real face, to each classifier; of what few faces show",
+    )
+    usual_margin: float = Field(
+        default=1.0, ge=0, description="the same for edits to what most faces show, such as no moustache"
     )
     warmup_steps: int = Field(default=200, ge=0, description="steps over which the last four of them ramp up")
     ellipse: tuple[float, float] = Field(
