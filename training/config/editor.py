@@ -9,6 +9,17 @@ from pydantic import Field, model_validator
 from training.config.adversarial import AdversarialTrainConfig, FeatureOpponentConfig
 from training.config.base import DataConfig, Run, Section
 
+DEFAULT_KEPT = [
+    "Receding_Hairline",
+    "Straight_Hair",
+    "Wavy_Hair",
+    "Wearing_Earrings",
+    "Wearing_Hat",
+    "Wearing_Lipstick",
+    "Wearing_Necklace",
+    "Wearing_Necktie",
+]  # unless they can be edited
+
 
 class EditorDataConfig(DataConfig):
     """The editor's pictures. They are shifted by whole pixels and mirrored alone, since resampling blurs them."""
@@ -18,16 +29,7 @@ class EditorDataConfig(DataConfig):
         default=(0.0, 20.0, 178.0, 198.0), description="left, top, right, bottom of what the editor sees, a square"
     )
     kept: list[str] = Field(
-        default=[
-            "Receding_Hairline",
-            "Straight_Hair",
-            "Wavy_Hair",
-            "Wearing_Earrings",
-            "Wearing_Hat",
-            "Wearing_Lipstick",
-            "Wearing_Necklace",
-            "Wearing_Necktie",
-        ],
+        default_factory=lambda data: [name for name in DEFAULT_KEPT if name not in data.get("attributes", [])],
         description="attributes that nobody can edit, and that every edit has to leave alone",
     )
     shift: float = Field(default=4.0, ge=0, description="largest random shift, pixels of the model's image")
