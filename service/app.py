@@ -106,10 +106,11 @@ def create_app(
     app.state.administration = (
         _administration(service, [context, lifetime, head, redirects]) if settings.admin_port else None
     )
-    # The route that reloads a model comes first, or its path would be taken for the name of a model.
+    app.include_router(faces.router)  # first, since routes are tried in order and most requests are for these
+    # The route that reloads a model comes before the others, or its path would be taken for the name of a model.
     for routes in (models.administration, health.administration):
         (app.state.administration or app).include_router(routes)
-    for routes in (faces.router, models.router, oip.router, health.router, pages.router):
+    for routes in (models.router, oip.router, health.router, pages.router):
         app.include_router(routes)
     openapi.install(app, service.access)
     problems.install(app)

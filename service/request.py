@@ -149,13 +149,14 @@ class RequestContext:
 
     def end(self, method: str) -> None:
         """Report the finished request to the metrics, the log and the trace."""
-        elapsed, facts = self.elapsed, self.facts
+        elapsed = self.elapsed
         self._metrics.requests.labels(self.endpoint, str(self.status)).inc()
         self._metrics.request_duration.labels(self.endpoint).observe(elapsed)
-        times = {"duration_ms": round(1000 * elapsed, 2), "stages": self.stages}
-        logs.access(method, self.endpoint, self.status, times | facts)
+        if logs.logs_access(self.endpoint, self.status):
+            times = {"duration_ms": round(1000 * elapsed, 2), "stages": self.stages}
+            logs.access(method, self.endpoint, self.status, times | self.facts)
         if self.trace:
-            self.trace.end(self.endpoint, self.status, facts | {"request_id": self.request_id})
+            self.trace.end(self.endpoint, self.status, self.facts | {"request_id": self.request_id})
 
     @property
     def _delivered(self) -> bool:

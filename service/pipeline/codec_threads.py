@@ -72,8 +72,9 @@ class CodecThreads:
         # In the request's context, so that what it logs there carries the request's id.
         job = self._executor.submit(copy_context().run, work, *arguments)
         self._jobs += 1
-        # One message to the loop for each job: asyncio.wrap_future would send another, and each wakes it.
-        job.add_done_callback(lambda _: loop.call_soon_threadsafe(self._ended, job, done))
+        # One message to the loop for each job: asyncio.wrap_future would send another, and each wakes it. The callback
+        # must not hold the job, which holds the callback: the picture would stay until the garbage collector runs.
+        job.add_done_callback(lambda ended: loop.call_soon_threadsafe(self._ended, ended, done))
         try:
             return await done
         finally:

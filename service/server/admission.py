@@ -8,6 +8,8 @@ what this lets in, the batcher of the graph still refuses where it has no room (
 from __future__ import annotations
 
 import asyncio
+import math
+from functools import lru_cache
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -17,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api import problems
 from service.api.uploads import JSON, content_type, is_picture
 from service.bundle.manifest import GraphKind
-from service.errors import QueueFullError
+from service.errors import Problem, QueueFullError
 from service.telemetry.metrics import Metrics
 
 # The graph that the work of each path needs: on a picture, and without one.
@@ -69,8 +71,7 @@ class AdmissionMiddleware:
         self._rejected.inc()
         context = scope["state"]["context"]
         context.endpoint = scope["path"]
-        problem = problems.translate(QueueFullError(seconds))
-        await problems.response(problem, context.request_id)(scope, receive, send)
+        await problems.response(_full(math.ceil(seconds)), context.request_id)(scope, receive, send)
 
     def _refusal(self, graphs: tuple[GraphKind, ...], any_model: bool) -> float | None:
         """Seconds until one of the graphs should have room; None where one has."""
@@ -81,6 +82,12 @@ class AdmissionMiddleware:
                 return None
             waits.append(seconds)
         return min(waits)
+
+
+@lru_cache(maxsize=64)
+def _full(seconds: int) -> Problem:
+    """What is wrong with a request that there is no room for; under overload, a thousand requests a second."""
+    return problems.translate(QueueFullError(seconds))
 
 
 async def _may_name_model(scope: Scope, headers: Headers, kind: str, receive: Receive) -> tuple[bool, Receive]:

@@ -80,6 +80,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._request_timer = _cancelled(self._request_timer)
         self._reader_timer = _cancelled(self._reader_timer)
+        self.parser.close()  # else the connection, with its last body, would wait for the garbage collector
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

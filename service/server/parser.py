@@ -36,6 +36,10 @@ class RequestParser:
                 data = self._framing() + data[consumed:]
                 self._parser = _opened(_Continued(self))
 
+    def close(self) -> None:
+        """The connection is closed. Drops httptools' parser, which refers back to this one."""
+        self._parser = None
+
     def get_http_version(self) -> str:
         return self._parser.get_http_version()
 

@@ -60,17 +60,22 @@ def configure(level: str, layout: str) -> None:
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
+def logs_access(path: str, status: int) -> bool:
+    """Whether `access` logs such a request; collecting the facts takes longer than to ask."""
+    return _access.isEnabledFor(_level(status)) and not (status < 400 and path in QUIET)
+
+
 def access(method: str, path: str, status: int, facts: Mapping[str, Any]) -> None:
-    """Log a finished request. `path` is the template of its route, never the path that the client sent."""
-    if status < 400 and path in QUIET:
-        return
-    level = logging.ERROR if status >= 500 else logging.INFO
-    if not _access.isEnabledFor(level):
-        return
+    """Log a finished request, if `logs_access`. `path` is the template of its route, never what the client sent."""
+    level = _level(status)
     # Not by `log()`, which walks the stack to find the caller; that would double the time.
     record = logging.LogRecord(_access.name, level, __file__, 0, f"{method} {path} {status}", (), None)
     record.fields = {"method": method, "path": path, "status": status, **facts}
     _access.handle(record)
+
+
+def _level(status: int) -> int:
+    return logging.ERROR if status >= 500 else logging.INFO
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

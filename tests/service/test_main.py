@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
 
 from benchmarks.processes import FACET, ROOT, Instance, free_port
 from service import __main__ as command
+from service.request import RequestContext
+from service.server import connection, middleware
+from service.settings import Settings
 from tests.service import fakes
+from tests.service.fakes import PATIENCE
+
+
+@pytest.fixture(autouse=True)
+def _usual_collector() -> Iterator[None]:
+    thresholds = gc.get_threshold()
+    yield
+    gc.set_threshold(*thresholds)
 
 
 def serve(path: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -187,6 +202,49 @@ def test_when_all_is_well_the_models_are_loaded_before_the_server_starts(monkeyp
     (call,) = served
     assert [model.identity for model in call.models] == ["tiny@1.2.3"]
     assert (call.host, call.port) == ("127.0.0.1", 8123)
+    assert gc.get_threshold()[0] == command._NEW_OBJECTS
+
+
+@pytest.fixture
+def collector_off() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("collector_off")
+def test_requests_and_connections_leave_no_reference_cycles(monkeypatch, settings: Settings):
+    """The garbage collector runs rarely, so the uploads that cycles hold would fill the memory."""
+    contexts, connections, created = weakref.WeakSet(), weakref.WeakSet(), []
+
+    def context(*arguments: Any) -> RequestContext:
+        contexts.add(made := RequestContext(*arguments))
+        created.append("request")
+        return made
+
+    def limited(*arguments: Any, **options: Any) -> connection.LimitedProtocol:
+        connections.add(made := make(*arguments, **options))
+        created.append("connection")
+        return made
+
+    make = connection.limited(PATIENCE, 100, lambda _: None)
+    monkeypatch.setattr(middleware, "RequestContext", context)
+    picture = fakes.grey(100)
+    with fakes.listening(fakes.application(settings), http=limited) as address:
+        with httpx.Client(base_url=f"http://{address}", timeout=PATIENCE) as client:
+
+            def edit(content: bytes, kind: str = "image/png") -> int:
+                path, headers = '/v1/edit?attributes={"Smiling": 1}', {"Content-Type": kind}
+                return client.post(path, content=content, headers=headers).status_code
+
+            assert client.post("/v1/generate", json={}).status_code == 200
+            assert [edit(picture), edit(picture[:100]), edit(picture, "text/plain")] == [200, 400, 415]
+        host, port = address.split(":")
+        with socket.create_connection((host, int(port))) as leaving:
+            leaving.sendall(b"POST /v1/edit HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\nx")
+            fakes.until(lambda: created.count("request") == 5)
+        fakes.until(lambda: not contexts and not connections)
+    assert created.count("connection") == 2
 
 
 @pytest.mark.slow

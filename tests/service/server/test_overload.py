@@ -109,6 +109,14 @@ def test_a_refusal_carries_the_id_that_the_client_gave(overload: Overload):
     assert problem(answer, 429)["request_id"] == answer.headers["X-Request-ID"] == "mine-1"
 
 
+def test_each_refusal_has_its_own_id_and_length(overload: Overload):
+    ids = ["a", "-" * 32, "b" * 128, "c"]
+    for request_id in ids:
+        answer = overload.generate(**{"X-Request-ID": request_id})
+        assert problem(answer, 429)["request_id"] == answer.headers["X-Request-ID"] == request_id
+        assert int(answer.headers["Content-Length"]) == len(answer.content)
+
+
 def test_refusals_are_counted_once(overload: Overload):
     rejected = 'facet_requests_rejected_total{reason="queue_full"}'
     before = overload.metric(rejected)
