@@ -11,7 +11,7 @@ from service.bundle.manifest import BundleError
 from service.faces.weights import WeightsError
 from training import files
 from training.checkpoint import CheckpointError
-from training.commands import calibrate, data, draw, evaluate, fit, interpolate, judge, record, restore
+from training.commands import calibrate, compare, data, draw, evaluate, fit, interpolate, judge, record, restore
 from training.config import ConfigError
 from training.data.cache import CacheError
 from training.data.lists import DatasetError
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     main = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = main.add_subparsers(dest="command", required=True)
-    for module in (record, data, fit, judge, calibrate, evaluate, draw, restore, interpolate):
+    for module in (record, data, fit, judge, calibrate, compare, evaluate, draw, restore, interpolate):
         module.add(commands)
     return main
 

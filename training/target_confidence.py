@@ -15,11 +15,12 @@ from training.averages import LabelAverage
 class TargetConfidence:
     """A running average of one classifier's logits on real faces, by attribute and label.
 
-    `margin`, in logits, is by how much an edit should outdo the average real face.
+    `margin`, in logits, is by how much an edit should outdo the average real face: a number, or f32 [2, K] for edits
+    that remove and that add each of K attributes.
     """
 
-    def __init__(self, attribute_count: int, margin: float) -> None:
-        self._margin = torch.tensor([[-margin], [margin]])
+    def __init__(self, attribute_count: int, margin: float | Tensor) -> None:
+        self._margin = torch.tensor([[-1.0], [1.0]]) * margin
         self.logits = LabelAverage(attribute_count, start=(-2.0, 2.0))
 
     def update(self, labels: Tensor, logits: Tensor) -> None:

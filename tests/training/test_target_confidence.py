@@ -36,3 +36,9 @@ def test_labels_that_do_not_occur_leave_the_other_average_alone():
     target_confidence.update(torch.tensor([[1.0]]), torch.tensor([[5.0]]))
     assert target_confidence.logits.values[0].item() == -2.0
     assert target_confidence.logits.values[1].item() > 2.0
+
+
+def test_each_direction_of_each_attribute_may_have_its_own_margin():
+    wanted = settled(margin=torch.tensor([[0.5, 0.0], [1.0, 2.0]])).of(torch.tensor([[1.0, 1.0], [-1.0, -1.0]]))
+    expected = 2 * torch.sigmoid(torch.tensor([[5.0, 2.0], [-4.5, -1.0]])) - 1
+    torch.testing.assert_close(wanted, expected, atol=1e-3, rtol=0)

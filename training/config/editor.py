@@ -9,6 +9,17 @@ from pydantic import Field, model_validator
 from training.config.adversarial import AdversarialTrainConfig, FeatureOpponentConfig
 from training.config.base import DataConfig, Run, Section
 
+DEFAULT_KEPT = [
+    "Receding_Hairline",
+    "Straight_Hair",
+    "Wavy_Hair",
+    "Wearing_Earrings",
+    "Wearing_Hat",
+    "Wearing_Lipstick",
+    "Wearing_Necklace",
+    "Wearing_Necktie",
+]  # unless they can be edited
+
 
 class EditorDataConfig(DataConfig):
     """The editor's pictures. They are shifted by whole pixels and mirrored alone, since resampling blurs them."""
@@ -18,16 +29,7 @@ class EditorDataConfig(DataConfig):
         default=(0.0, 20.0, 178.0, 198.0), description="left, top, right, bottom of what the editor sees, a square"
     )
     kept: list[str] = Field(
-        default=[
-            "Receding_Hairline",
-            "Straight_Hair",
-            "Wavy_Hair",
-            "Wearing_Earrings",
-            "Wearing_Hat",
-            "Wearing_Lipstick",
-            "Wearing_Necklace",
-            "Wearing_Necktie",
-        ],
+        default_factory=lambda data: [name for name in DEFAULT_KEPT if name not in data.get("attributes", [])],
         description="attributes that nobody can edit, and that every edit has to leave alone",
     )
     shift: float = Field(default=4.0, ge=0, description="largest random shift, pixels of the model's image")
@@ -125,7 +127,12 @@ class EditorLossConfig(Section):
         description="difference to the edits that the run began with, of attributes not in requests.emphasis",
     )
     confidence_margin: float = Field(
-        default=1.0, ge=0, description="logits by which edits outdo the average real face, to each classifier"
+        default=1.0,
+        ge=0,
+        description="logits by which edits outdo the average real face, to each classifier; of what few faces show",
+    )
+    usual_margin: float = Field(
+        default=1.0, ge=0, description="the same for edits to what most faces show, such as no moustache"
     )
     warmup_steps: int = Field(default=200, ge=0, description="steps over which the last four of them ramp up")
     ellipse: tuple[float, float] = Field(

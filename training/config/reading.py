@@ -69,9 +69,17 @@ def path_of(preset: str) -> Path:
 def load(preset: str, overrides: list[str] = ()) -> AnyConfig:
     """Read a preset by name or a TOML file by path, then apply `section.key=value` overrides (values in TOML).
 
+    A preset may name another one as its `base` (by a path relative to its own), and then says only what differs.
     Raises ConfigError for a file that is missing or not TOML, an unknown key, or a value outside its range.
     """
-    path = path_of(preset)
+    values = _read(path_of(preset), preset)
+    for override in overrides:
+        _apply(values, override)
+    return parse(values)
+
+
+def _read(path: Path, preset: str, above: tuple[Path, ...] = ()) -> dict:
+    """What the file at `path` says, over what its base says. `preset` is how it was named, `above` whose base it is."""
     if not path.is_file():
         known = sorted(p.stem for p in PRESETS.glob("*.toml"))
         raise ConfigError(f"preset {preset!r}: no file {path}; known presets: {', '.join(known)}")
@@ -79,9 +87,24 @@ def load(preset: str, overrides: list[str] = ()) -> AnyConfig:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except ValueError as exc:  # of the encoding too
         raise ConfigError(f"{path}: not TOML: {exc}") from exc
-    for override in overrides:
-        _apply(values, override)
-    return parse(values)
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: base = {base!r}: must be a preset's name, or the path of a .toml file")
+    found = path.parent / base if base.endswith(".toml") else path_of(base)
+    if found.resolve() in (chain := (*above, path.resolve())):
+        raise ConfigError(f"{path}: base = {base!r}: is based on this preset itself")
+    return _merge(_read(found, base, chain), values)
+
+
+def _merge(base: dict, values: dict) -> dict:
+    """`values` over `base`, section by section; a table [attributes] replaces that of the base."""
+    merged = base | values
+    for name in base.keys() & values.keys() - {"attributes"}:
+        if isinstance(base[name], dict) and isinstance(values[name], dict):
+            merged[name] = _merge(base[name], values[name])
+    return merged
 
 
 def _apply(values: dict, override: str) -> None:

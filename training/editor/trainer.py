@@ -67,8 +67,8 @@ class EditorTrainer(Trainer):
             self.reference.person = self.average.person  # which the run may begin without
         self.opponent = Opponent(config.opponent, len(config.data.labels)).to(**placement)
         self.features = features.to(**placement)
-        margin = config.loss.confidence_margin
-        self.confidences = [TargetConfidence(len(config.data.labels), margin) for _ in objective.CLASSIFIERS]
+        margins = objective.confidence_margins(self.frequencies, config.loss)
+        self.confidences = [TargetConfidence(len(config.data.labels), margins) for _ in objective.CLASSIFIERS]
         self.editor_optimiser = self.make_optimiser(self.editor)
         self.opponent_optimiser = self.make_opponent_optimiser(self.opponent)
 

@@ -106,3 +106,40 @@ def test_a_former_key_is_known_in_what_older_code_recorded_alone():
     assert values["loss"] == {"plainness_margin": 1.5}
     with pytest.raises(ConfigError, match=r"unknown key 'loss\.plainness_margin'"):
         config.parse(values)
+
+
+def test_a_preset_says_what_differs_from_its_base(tmp_path):
+    (tmp_path / "first.toml").write_text(
+        'base = "celeba128"\nname = "first"\n[attributes.Hat]\n[attributes.Smiling]\n[train]\nepochs = 2\n'
+    )
+    (tmp_path / "second.toml").write_text('base = "first.toml"\nname = "second"\n[attributes.Smiling]\n')
+    shipped, second = config.load("celeba128"), config.load(str(tmp_path / "second.toml"))
+    assert second.name == "second"
+    assert second.model == shipped.model
+    assert second.data.crop_box == shipped.data.crop_box
+    assert second.data.attributes == ["Smiling"]
+    assert second.train == shipped.train.model_copy(update={"epochs": 2})
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ('"celeba63"', "preset 'celeba63': no file"),
+        ('"missing.toml"', "no file .*missing.toml"),
+        ('"own.toml"', "is based on this preset itself"),
+        ("3", "base = 3: must be a preset's name"),
+    ],
+)
+def test_a_base_that_cannot_be_used_is_refused(tmp_path, base, message):
+    (tmp_path / "own.toml").write_text(f'base = {base}\nname = "own"\n')
+    with pytest.raises(config.ConfigError, match=message):
+        config.load(str(tmp_path / "own.toml"))
+
+
+def test_an_attribute_that_can_be_edited_is_not_kept_by_default():
+    values = {"stage": "editor", "name": "hats"}
+    hats = config.parse(values | {"data": {"attributes": ["Wearing_Hat", "Smiling"]}})
+    assert "Wearing_Hat" not in hats.data.kept
+    assert "Wearing_Hat" in config.parse(values).data.kept
+    with pytest.raises(config.ConfigError, match=r"'Wearing_Hat' is one of data\.attributes"):
+        config.parse(values | {"data": {"attributes": ["Wearing_Hat"], "kept": ["Wearing_Hat"]}})

@@ -151,3 +151,9 @@ def test_neighbours_are_seen_at_one_place_and_parts_see_what_the_whole_sees():
     assert torch.equal(crop(image[part], views.part(part), 24), seen[part])
     torch.testing.assert_close(degrade(seen, views, 12)[part], degrade(seen[part], views.part(part), 12))
     assert len({tuple(corner) for corner in views.corners.tolist()}) > 1
+
+
+def test_edits_to_what_most_faces_show_have_their_own_margin():
+    weights = CONFIG.loss.model_copy(update={"confidence_margin": 1.0, "usual_margin": 0.25})
+    margins = objective.confidence_margins(torch.tensor([0.04, 0.83]), weights)  # a moustache, no beard
+    torch.testing.assert_close(margins, torch.tensor([[0.25, 1.0], [1.0, 0.25]]))
