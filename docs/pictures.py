@@ -57,7 +57,7 @@ def framing(photo: Image.Image) -> Image.Image:
 
 
 # What the README shows of a photograph, left to right, after the untouched one.
-SHOWN = ({"Smiling": -1}, {"Eyeglasses": 1}, {"Black_Hair": 1}, {"Brown_Hair": 1}, {"No_Beard": -1})
+SHOWN = ({"Smiling": -1}, {"Eyeglasses": 1}, {"Black_Hair": 1}, {"Gray_Hair": 1}, {"No_Beard": -1})
 
 
 def main() -> None:
