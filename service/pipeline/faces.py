@@ -14,7 +14,7 @@ from service.imaging import edit_fields
 from service.imaging.compositing import FieldEdit
 from service.imaging.edit_fields import EditFields
 from service.imaging.paste import DrawnEdit, PhotoEdit
-from service.imaging.tone import tone_of
+from service.imaging.tone import Tone, tone_of
 from service.inference.model import Model
 from service.pipeline import finding
 from service.pipeline.finding import EditorViews, Search
@@ -117,8 +117,11 @@ class ViewedFaces:
 
         def edited() -> np.ndarray:
             with self.lease.context.stage("paste"):
-                pairs = zip(views, fields, strict=True)
-                return np.stack([view if each is None else _applied(view, each) for view, each in pairs])
+                # Of each face once: a sweep shows one in many ways.
+                tones = [tone_of(Image.fromarray(view)) for view in self.views.pixels]
+                tones = tones if len(tones) == len(after) else tones * len(after)
+                faces = zip(views, tones, fields, strict=True)
+                return np.stack([view if each is None else _applied(view, tone, each) for view, tone, each in faces])
 
         return await self.lease.pipeline.codecs.run(edited)
 
@@ -165,9 +168,8 @@ class DecodedFaces:
         return [DrawnEdit(*each) for each in triples]
 
 
-def _applied(view: np.ndarray, fields: EditFields) -> np.ndarray:
+def _applied(view: np.ndarray, tone: Tone | None, fields: EditFields) -> np.ndarray:
     """The view uint8 [S, S, 3], edited; a monochrome one keeps its tone."""
-    tone = tone_of(Image.fromarray(view))
     if tone is None:
         return edit_fields.apply(view, fields)
     return tone.kept(view, edit_fields.apply(view, fields.grey()))
