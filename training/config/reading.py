@@ -95,7 +95,9 @@ def _read(path: Path, preset: str, above: tuple[Path, ...] = ()) -> dict:
     found = path.parent / base if base.endswith(".toml") else path_of(base)
     if found.resolve() in (chain := (*above, path.resolve())):
         raise ConfigError(f"{path}: base = {base!r}: is based on this preset itself")
-    return _merge(_read(found, base, chain), values)
+    inherited = _read(found, base, chain)
+    inherited.pop("name", None)  # or a preset without one would overwrite its base's bundle
+    return _merge(inherited, values)
 
 
 def _merge(base: dict, values: dict) -> dict:

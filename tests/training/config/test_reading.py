@@ -136,6 +136,12 @@ def test_a_base_that_cannot_be_used_is_refused(tmp_path, base, message):
         config.load(str(tmp_path / "own.toml"))
 
 
+def test_the_name_of_the_base_is_not_that_of_a_preset(tmp_path):
+    (tmp_path / "own.toml").write_text('base = "celeba128"\n')
+    with pytest.raises(config.ConfigError, match="name: is missing"):
+        config.load(str(tmp_path / "own.toml"))
+
+
 def test_an_attribute_that_can_be_edited_is_not_kept_by_default():
     values = {"stage": "editor", "name": "hats"}
     hats = config.parse(values | {"data": {"attributes": ["Wearing_Hat", "Smiling"]}})
