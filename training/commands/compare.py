@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from training import attributes, checkpoint, config, distributed, provenance, threads
+from training import attributes, checkpoint, distributed, provenance, threads
+from training.attributes import Groups
 from training.commands import inputs, options
 from training.data.dataset import Faces
 from training.evaluation import decoder, report
-from training.graphs import TorchGraphs, encode_unknown
+from training.evaluation.report import formatted
+from training.graphs import Graphs, TorchGraphs, encode_unknown
 from training.judge import Judge
 from training.metrics import psnr, sharpness
 from training.precision import autocast
@@ -23,7 +26,9 @@ RARE = 0.06  # of the training pictures at most have a value that is rare
 
 def compare(arguments: argparse.Namespace) -> int:
     """Judge the last checkpoints of several VAE runs on the first held-out pictures, uncalibrated: for ablations."""
-    rows = {run.name: _figures(run, arguments) for run in arguments.runs}
+    device = distributed.start(arguments.device)
+    threads.choose(arguments.threads)
+    rows = report.rounded({str(run): _figures(run, arguments, device) for run in arguments.runs})
     text = _table(rows)
     if arguments.out:
         report.save(rows, arguments.out, text, "comparison")
@@ -31,28 +36,27 @@ def compare(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _figures(run: Path, arguments: argparse.Namespace) -> dict[str, float]:
+def _figures(run: Path, arguments: argparse.Namespace, device: torch.device) -> dict[str, float]:
     """Means over attributes, by the judge and of the reconstructions."""
     model, settings, state = checkpoint.load_model(run / LAST)
     names = settings.data.attributes
     judge, _ = provenance.judge_of(arguments.judge, names)
     provenance.require_own_frame(judge, arguments.judge, settings.data)
-    device = distributed.start(arguments.device)
-    threads.choose(arguments.threads)
     model.to(device)
     judge.to(device)
     index, pixels = inputs.faces_of(arguments, settings, "validation")
     faces = Faces(pixels, index.labels).first(arguments.pictures)
+    groups = attributes.groups(names, settings.data.about)
     with autocast(device):
-        return {"step": int(state["step"])} | judged(TorchGraphs(model), judge, names, faces, settings)
+        return {"step": int(state["step"])} | judged(TorchGraphs(model), judge, names, faces, groups)
 
 
 @torch.no_grad()
-def judged(
-    graphs: TorchGraphs, judge: Judge, names: list[str], faces: Faces, settings: config.Config
-) -> dict[str, float]:
-    """What the judge sees of edits of `faces`, shares in 0..1, and how pictures are reconstructed."""
-    groups = attributes.groups(names, settings.data.about)
+def judged(graphs: Graphs, judge: Judge, names: list[str], faces: Faces, groups: Groups = None) -> dict[str, float]:
+    """What the judge sees of edits of `faces`, shares in 0..1, and how pictures are reconstructed.
+
+    NaN where no attribute is rare, or in a group.
+    """
     latent, current = encode_unknown(graphs, faces.pixels, len(names))
     reconstruction = graphs.decode(latent, current)
     edits = decoder.judge_edits(graphs, judge, names, faces, latent, current, reconstruction, groups)["edit"]
@@ -63,9 +67,9 @@ def judged(
     return {
         "reconstruction_db": psnr(reconstruction, faces.pixels),
         "sharpness_of_real": sharpness(reconstruction) / sharpness(faces.pixels),
-        "rare_estimates": float(np.mean([current[present[:, k], k].mean() for k in rare])) if rare else float("nan"),
-        "rare_added": float(np.mean(added[rare])) if rare else float("nan"),
-        "grouped_added": float(np.mean(added[grouped])) if grouped else float("nan"),
+        "rare_estimates": _mean([current[present[:, k], k].mean() for k in rare]),
+        "rare_added": _mean(added[rare]),
+        "grouped_added": _mean(added[grouped]),
     } | {
         f"{kind}_{measure}": edits[kind][measure]["mean"]
         for kind in ("raw", "residual")
@@ -73,7 +77,11 @@ def judged(
     }
 
 
-def _table(rows: dict[str, dict[str, float]]) -> str:
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")
+
+
+def _table(rows: dict[str, dict[str, float | None]]) -> str:
     """The figures as Markdown, a row for each run."""
     heads = [
         "run",
@@ -87,8 +95,10 @@ def _table(rows: dict[str, dict[str, float]]) -> str:
     ]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for name, found in rows.items():
+        shares = {key: formatted("percent", value) for key, value in found.items()}
         kinds = [
-            f"{found[f'{kind}_added']:.1%} / {found[f'{kind}_removed']:.1%} / {100 * found[f'{kind}_side_effects']:.1f}"
+            f"{shares[f'{kind}_added']} / {shares[f'{kind}_removed']} / "
+            + formatted("points", found[f"{kind}_side_effects"])
             for kind in ("raw", "residual")
         ]
         values = [
@@ -96,8 +106,8 @@ def _table(rows: dict[str, dict[str, float]]) -> str:
             f"{found['step']}",
             f"{found['reconstruction_db']:.2f} dB",
             f"{found['sharpness_of_real']:.2f}",
-            f"{found['rare_estimates']:+.2f}",
-            f"{found['rare_added']:.1%}, {found['grouped_added']:.1%}",
+            formatted("number", found["rare_estimates"]),
+            f"{shares['rare_added']}, {shares['grouped_added']}",
             *kinds,
         ]
         lines.append("| " + " | ".join(values) + " |")

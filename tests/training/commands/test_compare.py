@@ -2,12 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from training import config
 from training.commands.compare import judged
 from training.data.dataset import Faces
 
 NAMES = ["Bald", "Black_Hair", "Blond_Hair", "Smiling"]
-SETTINGS = config.Config(name="compared", data={"attributes": NAMES})
 
 
 class Drawing:
@@ -45,7 +43,7 @@ def faces():
 
 
 def test_what_a_model_draws_is_seen(faces):
-    found = judged(Drawing(obeys=True), Judging(), NAMES, faces, SETTINGS)
+    found = judged(Drawing(obeys=True), Judging(), NAMES, faces)
     assert found["raw_added"] == found["residual_removed"] == found["rare_added"] == found["grouped_added"] == 1
     assert found["raw_side_effects"] == 0
     assert found["rare_estimates"] == 1
@@ -53,10 +51,10 @@ def test_what_a_model_draws_is_seen(faces):
 
 
 def test_what_a_model_ignores_is_not(faces):
-    found = judged(Drawing(obeys=False), Judging(), NAMES, faces, SETTINGS)
+    found = judged(Drawing(obeys=False), Judging(), NAMES, faces)
     assert found["raw_added"] == found["residual_removed"] == found["rare_added"] == 0
 
 
 def test_without_rare_attributes_there_is_no_figure_of_them(faces):
     faces.labels[:, 0] = np.where(torch.arange(64) % 2 == 0, 1, -1)
-    assert np.isnan(judged(Drawing(obeys=True), Judging(), NAMES, faces, SETTINGS)["rare_added"])
+    assert np.isnan(judged(Drawing(obeys=True), Judging(), NAMES, faces)["rare_added"])
