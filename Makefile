@@ -46,7 +46,8 @@ test: $(DEV_READY)
 	-@$(FETCH_WEIGHTS)
 	$(BIN)/python -m pytest
 
-# Half of the time is waiting, so there are more processes than cores. Runs in an environment without torch, Ray and browsers too.
+# Runs in an environment without torch, Ray and browsers too. Half of the time is waiting, so there are more processes
+# than cores.
 test-fast: $(TEST_READY)
 	-@$(FETCH_WEIGHTS)
 	$(BIN)/python -m pytest -n 4 -p no:schemathesis -m "not slow" $(FAST_TESTS)
