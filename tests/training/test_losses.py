@@ -75,9 +75,17 @@ def test_in_a_balanced_loss_both_values_pull_alike():
 
 
 def test_the_hinge_is_zero_only_beyond_the_margin():
-    far, near = torch.full((4, 2), 1.5), torch.full((4, 2), 0.5)
-    assert losses.hinge_discriminator(far, -far).item() == 0
-    assert losses.hinge_discriminator(near, -near).item() == pytest.approx(1.0)
+    far, near = torch.full((4, 2, 3), 1.5), torch.full((4, 2, 3), 0.5)
+    kinds = torch.tensor([0.25, 0.75])
+    assert losses.hinge_discriminator(far, -far[:, 0], kinds).item() == 0
+    assert losses.hinge_discriminator(near, -near[:, 0], kinds).item() == pytest.approx(1.0)
+
+
+def test_each_kind_of_realness_counts_with_its_share():
+    real = torch.tensor([[[0.0], [1.0]], [[-1.0], [0.5]]])  # the first kind pays 1 and 2, the second 0 and 0.5
+    assert losses.hinge_discriminator(real, torch.full((2, 1), -1.0), torch.tensor([0.25, 0.75])).item() == (
+        pytest.approx(0.25 * 1.5 + 0.75 * 0.25)
+    )
 
 
 def test_patches_that_give_an_edit_away_weigh_most():

@@ -286,6 +286,18 @@ def test_a_blind_opponent_loses_two_and_as_much_as_chance():
     assert parts["classifier"].item() == pytest.approx(math.log(2), rel=1e-6)
 
 
+@pytest.mark.parametrize("raw_every", [1, 2, 4])
+def test_the_critic_of_each_kind_of_edit_sees_as_many_real_pictures_as_edits(raw_every: int):
+    step = Step(raw=torch.arange(COUNT) % raw_every == raw_every - 1)
+    with torch.no_grad():
+        for parameter in step.opponent.critic.parameters():
+            parameter.zero_()
+    parts = step.opponent_loss(step.image, config(raw_every=raw_every))[1]
+    bias = step.opponent.critic.patches.bias  # of a blind critic, pulled up by real pictures and down by edits
+    (pull,) = torch.autograd.grad(parts["critic"], bias)
+    assert torch.allclose(pull, torch.zeros(2), atol=1e-7)
+
+
 def test_the_opponents_loss_is_the_sum_of_its_parts_and_trains_all_of_it():
     step = Step()
     with torch.no_grad():  # inside both margins the hinge's pull on the last biases would cancel exactly
