@@ -11,7 +11,7 @@ import signal
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from training import checkpoint, distributed, warm_start
-from training.config import AdversarialTrainConfig, Config, ConfigError, EditorConfig
+from training.config import Config, ConfigError, EditorConfig
 from training.data.source import BatchLoader, Source
 from training.precision import autocast
+from training.scalars import Interval, not_finite
 
 LAST, BEST = "last.pt", "best.pt"
 REPORT_EVERY = 50  # steps that a scalar is the mean of
@@ -347,60 +348,6 @@ class Trainer(ABC):
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
-
-
-class Interval:
-    """The scalars of the steps since the last report."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: Counter[str] = Counter()  # of each name: not every step has every term
-        self._steps, self._start = 0, time.monotonic()
-
-    def add(self, scalars: dict[str, Tensor]) -> None:
-        for name, value in scalars.items():
-            self._sums[name] = self._sums.get(name, 0) + value
-        self._counts.update(scalars.keys())
-        self._steps += 1
-
-    def means(self) -> dict[str, Tensor]:
-        return {name: total / self._counts[name] for name, total in self._sums.items()}
-
-    @property
-    def steps_per_second(self) -> float:
-        return self._steps / (time.monotonic() - self._start)
-
-
-def not_finite(scalars: Mapping[str, float | Tensor]) -> list[str]:
-    """The names of those that are infinite or no number."""
-    return [name for name, value in scalars.items() if not math.isfinite(value)]
-
-
-def cosine(progress: float) -> float:
-    """1 at the start of a run, 0 at its end; `progress` is 0 to 1."""
-    return 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def follow_late_cosine(
-    train: AdversarialTrainConfig,
-    progress: float,
-    optimiser: torch.optim.Optimizer,
-    opponent_optimiser: torch.optim.Optimizer,
-) -> None:
-    """Full rates until the share `cosine_from` of a run is done, then along a cosine down to `final_learning_rate`.
-
-    `progress` is 0 to 1.
-    """
-    late = max(0.0, progress - train.cosine_from) / max(1e-9, 1 - train.cosine_from)
-    factor = train.final_learning_rate + (1 - train.final_learning_rate) * cosine(late)
-    set_learning_rate(optimiser, train.learning_rate * factor)
-    set_learning_rate(opponent_optimiser, train.opponent_learning_rate * factor)
-
-
-def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """For all of its parameters."""
-    for group in optimiser.param_groups:
-        group["lr"] = rate
 
 
 # What may change when a run goes on, since no result of the steps until then depends on it. A longer run's learning

@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests import painter
 from tests.training.trainers import make_trainer
 from training import trainer as trainers
+from training.scalars import Interval
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_resuming_keeps_the_scalars_of_the_step_it_resumes_at(faces, tmp_path):
 
 
 def test_terms_that_not_every_step_has_are_averaged_over_those_that_have():
-    interval = trainers.Interval()
+    interval = Interval()
     interval.add({"a": torch.tensor(1.0)})
     interval.add({"a": torch.tensor(3.0), "b": torch.tensor(5.0)})
     assert {name: float(value) for name, value in interval.means().items()} == {"a": 2.0, "b": 5.0}

@@ -23,8 +23,9 @@ from training.editor.requests import Requests
 from training.editor.source import EditorFaces
 from training.editor.views import Views
 from training.pixels import to_model, to_pixels
+from training.schedule import follow_late_cosine
 from training.target_confidence import TargetConfidence
-from training.trainer import Trainer, follow_late_cosine
+from training.trainer import Trainer
 
 SHEET_PICTURES = 10
 

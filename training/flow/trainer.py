@@ -14,7 +14,8 @@ from training.config import FlowConfig
 from training.flow.model import FlowPrior, logit_normal, training_pair
 from training.flow.source import Posteriors, PosteriorSource
 from training.pixels import to_pixels
-from training.trainer import Trainer, cosine, set_learning_rate
+from training.schedule import cosine, set_learning_rate
+from training.trainer import Trainer
 from training.vae.model import ConditionalVAE, reparameterise
 
 VALIDATION_LATENTS = 2048

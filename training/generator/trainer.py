@@ -21,8 +21,9 @@ from training.flow.model import FlowPrior
 from training.generator import objective
 from training.generator.objective import Batch, Opponent
 from training.pixels import to_model, to_pixels
+from training.schedule import follow_late_cosine
 from training.target_confidence import TargetConfidence
-from training.trainer import Trainer, follow_late_cosine
+from training.trainer import Trainer
 from training.vae.model import ConditionalVAE, reparameterise
 
 SHEET_FACES = 32

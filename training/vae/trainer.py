@@ -19,8 +19,9 @@ from training.data.dataset import Faces, without_margin
 from training.data.source import Source
 from training.graphs import TorchGraphs
 from training.pixels import to_model, to_pixels
+from training.schedule import cosine, set_learning_rate
 from training.target_confidence import TargetConfidence
-from training.trainer import Trainer, cosine, set_learning_rate
+from training.trainer import Trainer
 from training.vae import erasure, objective
 from training.vae.augmentation import reframe
 from training.vae.difficulty import Difficulty
