@@ -14,12 +14,15 @@ from service.bundle.manifest import BundleError, GraphKind, Manifest
 from service.errors import RuntimeUnavailableError
 from service.inference import out_of_memory, pinned_memory
 from service.inference.batcher import buckets
+from service.inference.intra_op import IntraOpParallelism, Run, RunsInFlight
 from service.inference.io_binding import BoundSession
 from service.inference.out_of_memory import Arrays, OutOfMemory
 from service.inference.session import CPU, CUDA, open_session, require_onnxruntime
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
+
+_MOST_THREADS = 4  # for one run; the graphs' layers are too small to be cut into many more parts
 
 
 class Runtime(Protocol):
@@ -47,8 +50,8 @@ RuntimeFactory = Callable[[Bundle, Settings], Runtime]
 class OnnxRuntime:
     """Sessions for one bundle. Raises RuntimeUnavailableError and BundleError.
 
-    On a CPU every session has one thread and `workers` batches run in parallel: measured, two workers with one thread
-    have a third more throughput than one worker with two threads. A session may be used by several threads at once.
+    On a CPU `workers` batches run in parallel, with one thread each; a batch that runs alone has a thread for each
+    worker (service.inference.intra_op). A session may be used by several threads at once.
     """
 
     def __init__(self, bundle: Bundle, settings: Settings) -> None:
@@ -68,7 +71,10 @@ class OnnxRuntime:
         # Nor do batches above 16 images raise the throughput of a CPU; they take more memory and add latency.
         self.max_batch = 64 if self.device == "cuda" else 16
         self.workers = settings.workers or (1 if self.device == "cuda" else system.available_cores())
-        self.graphs = dict(zip(bundle.manifest.graphs, self._bind(bundle, settings, sessions), strict=True))
+        bound = self._bind(bundle, settings, sessions)
+        self.graphs: dict[str, Run] = dict(zip(bundle.manifest.graphs, bound, strict=True))
+        if self.device == "cpu" and self.workers > 1:
+            self._parallelise(bundle, settings)
 
     def encoder(self, inputs: Arrays) -> Arrays:
         return self.graphs["encoder.onnx"](inputs)
@@ -93,20 +99,27 @@ class OnnxRuntime:
         self._onnxruntime.preload_dlls()
         return "cuda"
 
-    def _open(self, bundle: Bundle, settings: Settings, captured: bool = False) -> list:
-        return [self._session(bundle, name, settings, captured) for name in bundle.manifest.graphs]
+    def _open(self, bundle: Bundle, settings: Settings, captured: bool = False, threads: int = 1) -> list:
+        return [self._session(bundle, name, settings, captured, threads) for name in bundle.manifest.graphs]
 
-    def _session(self, bundle: Bundle, name: str, settings: Settings, captured: bool):
+    def _session(self, bundle: Bundle, name: str, settings: Settings, captured: bool, threads: int):
         on_cpu = self.device == "cpu"
         providers = [CPU] if on_cpu else [(CUDA, _cuda_options(settings, captured)), CPU]
         try:
-            session = open_session(bundle.path(name), 1 if on_cpu else 0, providers)
+            session = open_session(bundle.path(name), threads if on_cpu else 0, providers)
         except Exception as exc:  # ONNX Runtime's exception types are not public
             if out_of_memory.is_exhaustion(exc):
                 raise RuntimeUnavailableError(f"{bundle.path(name)}: there is not enough memory to load it") from exc
             raise BundleError(bundle.path(name), "onnxruntime cannot load this graph") from exc
         _check_interface(bundle, name, session)
         return session
+
+    def _parallelise(self, bundle: Bundle, settings: Settings) -> None:
+        """Give a batch that runs alone several threads. The sessions for it hold the weights a second time."""
+        sessions = self._open(bundle, settings, threads=min(self.workers, _MOST_THREADS))
+        in_flight = RunsInFlight()
+        for name, parallel in zip(self.graphs, self._bind(bundle, settings, sessions), strict=True):
+            self.graphs[name] = IntraOpParallelism(self.graphs[name], parallel, in_flight)
 
     def _bind(self, bundle: Bundle, settings: Settings, sessions: list) -> list[BoundSession]:
         """On CUDA, with buffers for every batch size, and captured as CUDA graphs if that is configured and works."""

@@ -10,6 +10,7 @@ import types
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from service.bundle.manifest import BundleError
@@ -51,6 +52,11 @@ class RunOptions(dict):
     add_run_config_entry = dict.__setitem__
 
 
+class SessionOptions(types.SimpleNamespace):
+    def add_session_config_entry(self, name, value):
+        setattr(self, name, value)
+
+
 class Binding:
     def __init__(self):
         self.values = {}
@@ -68,13 +74,13 @@ def fake_onnxruntime(manifest, offered, granted, fails=False, capture="works", r
     Where capture does not work it "falls back", so that a session is on the CPU, or is "refused", when it first runs.
     Tensors on a device have at most `room` values.
     """
-    opened = []
+    opened, arenas = [], []
 
     class Session:
         def __init__(self, path, options, providers):
             if fails:
                 raise RuntimeError("protobuf parsing failed")
-            self.bound, self.threads, self.falls_back = [], set(), True
+            self.bound, self.threads, self.falls_back, self.runs = [], set(), True, []
             self.entry = manifest.files[path.rsplit("/", 1)[-1]]
             self.options, self.requested = options, [p if isinstance(p, str) else p[0] for p in providers]
             self.provider_options = dict(p for p in providers if not isinstance(p, str))
@@ -95,7 +101,7 @@ def fake_onnxruntime(manifest, offered, granted, fails=False, capture="works", r
             return Binding()
 
         def run(self, names, inputs, options=None):
-            rows = len(next(iter(inputs.values())))
+            self.runs.append(rows := len(next(iter(inputs.values()))))
             return [np.full((rows, *tensor.shape[1:]), 7, tensor.dtype) for tensor in self.entry.outputs]
 
         def run_with_iobinding(self, binding, options):
@@ -122,15 +128,21 @@ def fake_onnxruntime(manifest, offered, granted, fails=False, capture="works", r
                 raise RuntimeError("CUDA failure 2: out of memory ; GPU=0")
             return Value.ortvalue_from_shape_and_type(shape, dtype, device, device_id)
 
-    module = types.SimpleNamespace(
+    module = types.ModuleType("onnxruntime")
+    vars(module).update(
         OrtValue=Limited,
         RunOptions=RunOptions,
         cuda_version="987.1",  # no such library is found, so memory is not page-locked
-        SessionOptions=types.SimpleNamespace,
+        SessionOptions=SessionOptions,
         InferenceSession=Session,
         get_available_providers=lambda: offered,
         preload_dlls=lambda: None,
+        OrtAllocatorType=onnxruntime.OrtAllocatorType,
+        OrtMemType=onnxruntime.OrtMemType,
+        OrtMemoryInfo=onnxruntime.OrtMemoryInfo,
+        create_and_register_allocator=lambda *arena: arenas.append(arena),
     )
+    module.arenas = arenas
     return module, opened
 
 
@@ -237,7 +249,7 @@ def test_buffers_that_find_no_memory_name_the_setting(start):
 
 
 def test_auto_falls_back_to_proper_cpu_sessions(start, caplog):
-    started, opened = start("auto", [CUDA, CPU], {CPU})
+    started, opened = start("auto", [CUDA, CPU], {CPU}, workers=1)
     assert (started.device, started.wanted_device) == ("cpu", "cuda")
     assert [session.requested for session in opened[-2:]] == [[CPU], [CPU]]
     assert all(session.options.intra_op_num_threads == 1 for session in opened[-2:])
@@ -255,6 +267,47 @@ def test_cpu_is_not_talked_out_of_it(start):
     started, opened = start("cpu", [CUDA, CPU], {CUDA, CPU})
     assert (started.device, started.wanted_device) == ("cpu", "cpu")
     assert all(session.requested == [CPU] for session in opened)
+
+
+@pytest.mark.parametrize(("workers", "threads"), [(1, [1, 1]), (2, [1, 1, 2, 2]), (40, [1, 1, 4, 4])])
+def test_on_a_cpu_there_are_sessions_of_one_thread_and_of_several(start, workers, threads):
+    opened = start("cpu", [CPU], {CPU}, workers=workers)[1]
+    assert [session.options.intra_op_num_threads for session in opened] == threads
+
+
+def test_all_sessions_on_a_cpu_share_one_arena(start):
+    opened = start("cpu", [CPU], {CPU}, workers=2)[1]
+    settings = vars(opened[0].options)
+    assert {vars(session.options)["session.use_env_allocators"] for session in opened} == {"1"}, settings
+    assert len(sys.modules["onnxruntime"].arenas) == 1
+
+
+def test_a_batch_that_runs_alone_has_several_threads(start, manifest):
+    started, opened = start("cpu", [CPU], {CPU}, workers=2)
+    blank = onnx.blank(manifest, "decoder", 3)
+    single, parallel = opened[1], opened[3]
+    started.decoder(blank)
+    assert (single.runs, parallel.runs) == ([], [3])
+    inner = threading.Event(), threading.Event()
+    run = parallel.run
+
+    def wait(*args):
+        inner[0].set()
+        assert inner[1].wait(10)
+        return run(*args)
+
+    parallel.run = wait
+    alone = threading.Thread(target=started.decoder, args=(blank,))
+    alone.start()
+    assert inner[0].wait(10)
+    started.decoder(blank)  # beside the other
+    started.encoder(onnx.blank(manifest, "encoder", 1))
+    assert (single.runs, parallel.runs, opened[0].runs, opened[2].runs) == ([3], [3], [1], [])
+    inner[1].set()
+    alone.join()
+    parallel.run = run
+    started.decoder(blank)
+    assert (single.runs, parallel.runs) == ([3], [3, 3, 3])
 
 
 def test_a_graph_that_cannot_be_loaded_is_named(start, bundle_directory):

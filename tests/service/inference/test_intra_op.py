@@ -1,0 +1,51 @@
+"""Which runs have the cores to themselves, and that it changes no value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.bundle import loader
+from service.inference.intra_op import IntraOpParallelism, RunsInFlight
+from service.inference.onnx import blank
+from service.inference.session import open_session
+
+SHIPPED = Path(__file__).parents[3] / "bundles" / "celeba128"
+
+
+def test_graphs_that_share_the_cores_are_counted_together():
+    in_flight, seen = RunsInFlight(), []
+    inner = IntraOpParallelism(lambda _: seen.append("single"), lambda _: seen.append("parallel"), in_flight)
+
+    def around(_):
+        inner({})
+        seen.append("outer")
+
+    outer = IntraOpParallelism(around, around, in_flight)
+    outer({})
+    inner({})
+    assert seen == ["single", "outer", "parallel"]
+
+
+def test_a_run_that_failed_is_no_longer_in_flight():
+    def fail(_):
+        raise RuntimeError("broken")
+
+    runs = IntraOpParallelism(lambda _: "single", fail, RunsInFlight())
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="broken"):
+            runs({})
+
+
+@pytest.mark.parametrize("kind", ["encoder", "decoder", "editor", "prior"])
+def test_more_threads_give_the_same_values(kind: str):
+    bundle = loader.load(SHIPPED)
+    inputs = blank(bundle.manifest, kind, 3)
+    random = np.random.default_rng(5)
+    for name, value in inputs.items():
+        drawn = random.integers(0, 256, value.shape) if value.dtype == np.uint8 else random.normal(size=value.shape)
+        inputs[name] = drawn.astype(value.dtype)
+    single, parallel = (open_session(bundle.path(f"{kind}.onnx"), threads).run(None, inputs) for threads in (1, 4))
+    assert all(np.array_equal(a, b) for a, b in zip(single, parallel, strict=True))
