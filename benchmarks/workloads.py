@@ -57,7 +57,8 @@ def photo_edit(picture: bytes) -> Request:
 
 def workloads(request_format: RequestFormat, manifest: dict, pictures: list[bytes]) -> dict[str, list[Request]]:
     """Requests by workload: a generated PNG, an edited JPEG, and both in turn."""
-    names = [attribute["name"] for attribute in manifest["attributes"]]
+    # Adding an experimental attribute would be refused.
+    names = [each["name"] for each in manifest["attributes"] if "added" not in each.get("experimental", {})]
     generate, edit = [], []
     for number, picture in enumerate(pictures):
         attributes = {names[number % len(names)]: 1.0}

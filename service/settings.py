@@ -65,7 +65,7 @@ class Settings(BaseSettings):
         default=0,
         ge=0,
         description="batches that run at once, for all graphs together on a CPU, for each graph elsewhere; "
-        "0: one per core, one on CUDA",
+        "0: one per core, one on CUDA; a batch that runs alone on a CPU has as many threads, at most 4",
     )
     gpu_memory_bytes: int = Field(
         default=0, ge=0, description="most memory that each graph may take on a CUDA device; 0: no limit"

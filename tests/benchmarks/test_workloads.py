@@ -49,6 +49,12 @@ def test_each_format_carries_the_attribute_and_the_seed(request_format):
     assert json.loads(body) != json.loads(generate[0].parts()[2])
 
 
+def test_what_a_model_does_not_offer_is_not_requested():
+    attributes = [*MANIFEST["attributes"], {"name": "Bald", "experimental": {"added": "nobody sees it"}}]
+    found = workloads(RawBody(), {"attributes": attributes}, [b"picture"] * 6)["mixed"]
+    assert not any("Bald" in "".join(map(str, request.parts())) for request in found)
+
+
 def test_an_edit_of_a_photograph_gets_a_photograph_back():
     path, headers, body = photo_edit(b"jpeg").parts()
     assert path.startswith("/v1/edit?")
