@@ -25,6 +25,12 @@ class GeneratorLossConfig(Section):
     confidence_margin: float = Field(
         default=0.5, ge=0, description="logits by which samples outdo the average real face"
     )
+    swept: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="share of the samples of which an attribute moves after their latent is drawn, as in a sweep",
+    )
     temperature: tuple[float, float] = Field(default=(0.7, 1.0), description="range of the samples' noise")
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from service.imaging import codecs
+from training import attributes as attribute_rules
 from training import losses
 from training.config import GeneratorConfig
 from training.data.dataset import Faces, augmented
@@ -20,6 +21,7 @@ from training.editor.views import Views
 from training.flow.model import FlowPrior
 from training.generator import objective
 from training.generator.objective import Batch, Opponent
+from training.generator.sweeps import Moves
 from training.pixels import to_model, to_pixels
 from training.schedule import follow_late_cosine
 from training.target_confidence import TargetConfidence
@@ -52,6 +54,8 @@ class GeneratorTrainer(Trainer):
     ) -> None:
         super().__init__(config, source, directory, device, command)
         self.frequencies = torch.from_numpy(source.frequencies())
+        groups = attribute_rules.groups(config.data.attributes, config.data.about)
+        self.exclusion = attribute_rules.exclusion_matrix(config.data.attributes, groups).to(device)
         self.held_out = held_out.first(config.train.validation_pictures)
         count = len(config.data.attributes)
         placement = {"device": device, "memory_format": torch.channels_last}
@@ -107,7 +111,7 @@ class GeneratorTrainer(Trainer):
     @torch.no_grad()
     def _batch(self) -> Batch:
         """This process's part of the batch. Half of the pictures are encoded with their labels; samples take the labels
-        of other pictures, so that they occur together as people have them."""
+        of other pictures, so that they occur together as people have them, and then some move in one attribute."""
         config, size, mine = self.config, self.config.train.batch_size, self.loader.part
         faces = self.loader.take(self.step)
         rng = np.random.default_rng([config.train.seed, self.step])
@@ -123,6 +127,7 @@ class GeneratorTrainer(Trainer):
         use_labels, use_sample_labels = (torch.rand(2, size, 1, generator=generator) < 0.5)[:, mine].to(self.device)
         low, high = config.loss.temperature
         temperature = (low + (high - low) * torch.rand(size, 1, generator=generator))[mine].to(self.device)
+        moves = Moves.draw(size, labels.shape[1], config.loss.swept, generator).part(mine).to(self.device)
         with self.autocast():
             posterior = self.model.encode(image, torch.where(use_labels, labels, torch.nan))
         latent = reparameterise(posterior.mean, posterior.log_variance, spread)
@@ -136,8 +141,8 @@ class GeneratorTrainer(Trainer):
             latent,
             posterior.attributes,
             self.prior(temperature * noise, sample_attributes),
-            sample_attributes,
-            sample_labels,
+            moves.of(sample_attributes, sample_labels, self.exclusion),
+            moves.of(sample_labels, sample_labels, self.exclusion),
             Views.draw(size, config.data.image_size - config.opponent.crop, int(rng.integers(2**62))).part(mine),
         )
 
