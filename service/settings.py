@@ -54,7 +54,10 @@ class Settings(BaseSettings):
         default="auto", description="where graphs run; `cuda` requires a GPU, `auto` falls back to the CPU"
     )
     max_batch: int = Field(
-        default=0, ge=0, le=1024, description="images in the largest batch; 0: 16 on a CPU, 64 elsewhere"
+        default=0,
+        ge=0,
+        le=1024,
+        description="images in the largest batch; 0: 16 of up to 64 x 64 pixels on a CPU, 8 of 128 x 128, 64 elsewhere",
     )
     queue_images: int = Field(
         default=512,

@@ -68,8 +68,7 @@ class OnnxRuntime:
         # On a CPU the time of a batch is proportional to its size, so padding would waste it.
         self.padding = self.device == "cuda"
         self.computes_here = self.device == "cpu"
-        # Nor do batches above 16 images raise the throughput of a CPU; they take more memory and add latency.
-        self.max_batch = 64 if self.device == "cuda" else 16
+        self.max_batch = 64 if self.device == "cuda" else largest_cpu_batch(bundle.manifest.frame.image_size)
         self.workers = settings.workers or (1 if self.device == "cuda" else system.available_cores())
         bound = self._bind(bundle, settings, sessions)
         self.graphs: dict[str, Run] = dict(zip(bundle.manifest.graphs, bound, strict=True))
@@ -156,6 +155,14 @@ class OnnxRuntime:
         for session in sessions:
             session.disable_fallback()  # a failed run would move the session to the CPU for good
         return [BoundSession(self._onnxruntime, session, **buffers) for session in sessions]
+
+
+def largest_cpu_batch(size: int) -> int:
+    """Images of `size` x `size` pixels in a batch, 16 of 64 and 8 of 128: beyond, a CPU's throughput does not rise.
+
+    Larger batches take more memory and add latency.
+    """
+    return max(1, min(16, 2**17 // size**2))
 
 
 def _on_cuda(sessions: list) -> bool:

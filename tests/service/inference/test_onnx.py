@@ -275,6 +275,11 @@ def test_on_a_cpu_there_are_sessions_of_one_thread_and_of_several(start, workers
     assert [session.options.intra_op_num_threads for session in opened] == threads
 
 
+@pytest.mark.parametrize(("size", "images"), [(8, 16), (64, 16), (128, 8), (256, 2), (512, 1)])
+def test_the_largest_batch_on_a_cpu_shrinks_with_the_pictures(size, images):
+    assert onnx.largest_cpu_batch(size) == images
+
+
 def test_all_sessions_on_a_cpu_share_one_arena(start):
     opened = start("cpu", [CPU], {CPU}, workers=2)[1]
     settings = vars(opened[0].options)
