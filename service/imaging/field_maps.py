@@ -14,7 +14,7 @@ from service.imaging import alignment
 
 _STRIP = 64  # rows of a photograph that are processed at once, so that they fit into the CPU's cache
 _DENSE = 1.4  # least number of nodes per frame pixel, if the photograph has as many pixels
-_SPACINGS = (16, 8, 4, 2, 1)
+_SPACINGS = (16, 12, 8, 6, 4, 3, 2, 1)
 _CHUNK = 16_384  # nodes that are computed at once
 
 Box = tuple[int, int, int, int]
