@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from PIL import Image
 
 from service.imaging import alignment
 
@@ -94,10 +95,11 @@ def sampled(maps: np.ndarray, matrix: np.ndarray, counts: tuple[int, int], spaci
     """
     size, scale = len(maps), alignment.scale(matrix)
     factor = 2.0 if scale > 1 else 1 / max(1, min(round(1 / scale), size))
-    maps = _doubled(maps) if factor == 2 else _averaged(maps, round(1 / factor))
-    padded = np.pad(maps, ((1, 1), (1, 1), (0, 0)))
-    side = len(padded)
-    channels = np.ascontiguousarray(padded.transpose(2, 0, 1)).reshape(-1, side * side)
+    planes = np.ascontiguousarray(maps.transpose(2, 0, 1))
+    planes = _doubled(planes) if factor == 2 else _averaged(planes, round(1 / factor))
+    padded = np.pad(planes, ((0, 0), (1, 1), (1, 1)))
+    side = padded.shape[1]
+    channels = padded.reshape(len(planes), side * side)
     to_frame = (alignment.inverse(matrix) * factor).astype(np.float32)
     columns = np.arange(counts[1], dtype=np.float32) * spacing + np.float32(shift)
     values = np.empty((*counts, len(channels)), dtype=np.float32)
@@ -122,30 +124,20 @@ def sampled(maps: np.ndarray, matrix: np.ndarray, counts: tuple[int, int], spaci
     return values
 
 
-def _doubled(maps: np.ndarray) -> np.ndarray:
-    """Bicubic upsampling to [2 S, 2 S, C]."""
-    early, late = keys(np.float32(0.75)), keys(np.float32(0.25))
-    for axis in (0, 1):
-        count = maps.shape[axis]
-        padded = np.pad(maps, [(2, 2) if each == axis else (0, 0) for each in range(maps.ndim)], mode="edge")
-        near = [padded[(slice(None),) * axis + (slice(step, step + count),)] for step in range(5)]
-        doubled = np.empty((*maps.shape[: axis + 1], 2, *maps.shape[axis + 1 :]), dtype=np.float32)
-        for half, (weights, start) in enumerate(((early, 0), (late, 1))):
-            doubled[(slice(None),) * (axis + 1) + (half,)] = sum(
-                weight * each for weight, each in zip(weights, near[start : start + 4], strict=True)
-            )
-        maps = doubled.reshape(*maps.shape[:axis], 2 * count, *maps.shape[axis + 1 :])
-    return maps
+def _doubled(planes: np.ndarray) -> np.ndarray:
+    """Bicubic upsampling (Keys 1981, a = -1/2) of f32 [C, S, S] to [C, 2 S, 2 S]."""
+    size = (2 * planes.shape[2], 2 * planes.shape[1])
+    return np.stack([Image.fromarray(plane).resize(size, Image.Resampling.BICUBIC) for plane in planes])
 
 
-def _averaged(maps: np.ndarray, factor: int) -> np.ndarray:
-    """Means over squares of `factor` pixels; incomplete squares are padded with zeros."""
+def _averaged(planes: np.ndarray, factor: int) -> np.ndarray:
+    """Means of f32 [C, S, S] over squares of `factor` pixels; incomplete squares are padded with zeros."""
     if factor == 1:
-        return maps
-    beyond = -len(maps) % factor
-    maps = np.pad(maps, ((0, beyond), (0, beyond), (0, 0)))
-    side = len(maps) // factor
-    return maps.reshape(side, factor, side, factor, -1).mean(axis=(1, 3))
+        return planes
+    beyond = -planes.shape[1] % factor
+    planes = np.pad(planes, ((0, 0), (0, beyond), (0, beyond)))
+    side = planes.shape[1] // factor
+    return planes.reshape(len(planes), side, factor, side, factor).mean(axis=(2, 4))
 
 
 def keys(t: np.ndarray) -> np.ndarray:
