@@ -138,11 +138,3 @@ def _averaged(planes: np.ndarray, factor: int) -> np.ndarray:
     planes = np.pad(planes, ((0, 0), (0, beyond), (0, beyond)))
     side = planes.shape[1] // factor
     return planes.reshape(len(planes), side, factor, side, factor).mean(axis=(2, 4))
-
-
-def keys(t: np.ndarray) -> np.ndarray:
-    """The four weights of cubic interpolation (Keys 1981, a = -1/2) at fractions `t`; one more axis."""
-    t2, t3 = t * t, t * t * t
-    return np.stack(
-        [-0.5 * t3 + t2 - 0.5 * t, 1.5 * t3 - 2.5 * t2 + 1, -1.5 * t3 + 2 * t2 + 0.5 * t, 0.5 * t3 - 0.5 * t2], axis=-1
-    )

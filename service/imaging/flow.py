@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from service.imaging import alignment, field_maps
-from service.imaging.field_maps import Box, Field, keys
+from service.imaging.field_maps import Box, Field
 
 # Shorter motions are ignored: in frame pixels, and the limits of that in the photograph's pixels.
 _STILL, _LEAST_STILL, _MOST_STILL = 1 / 32, 1 / 32, 1 / 4
@@ -152,7 +152,7 @@ def _cubic(pixels: np.ndarray, points: np.ndarray) -> np.ndarray:
     """
     height, width, _ = pixels.shape
     first = np.floor(points).astype(np.int32)
-    weights = keys((points - first).astype(np.float32))  # [N, 2, 4]
+    weights = _keys((points - first).astype(np.float32))  # [N, 2, 4]
     flat, total = pixels.reshape(-1, 3), np.zeros((len(points), 3), dtype=np.float32)
     columns = [(first[:, 0] + step).clip(0, width - 1) for step in range(-1, 3)]
     for down in range(4):
@@ -162,3 +162,11 @@ def _cubic(pixels: np.ndarray, points: np.ndarray) -> np.ndarray:
             line += flat[row + columns[across]] * weights[:, 0, across, None]
         total += line * weights[:, 1, down, None]
     return total
+
+
+def _keys(t: np.ndarray) -> np.ndarray:
+    """The four weights of cubic interpolation (Keys 1981, a = -1/2) at fractions `t`; one more axis."""
+    t2, t3 = t * t, t * t * t
+    return np.stack(
+        [-0.5 * t3 + t2 - 0.5 * t, 1.5 * t3 - 2.5 * t2 + 1, -1.5 * t3 + 2 * t2 + 0.5 * t, 0.5 * t3 - 0.5 * t2], axis=-1
+    )
