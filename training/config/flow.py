@@ -14,7 +14,7 @@ class FlowModelConfig(Section):
     blocks: int = Field(default=5, ge=1, description="residual layers")
     condition_size: int = Field(default=256, ge=8, description="width of the vector of time and attributes")
     steps: int = Field(
-        default=6, ge=1, le=64, description="midpoint steps from noise to a latent, two evaluations each"
+        default=3, ge=1, le=64, description="midpoint steps from noise to a latent, two evaluations each"
     )
 
 
