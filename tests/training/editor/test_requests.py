@@ -84,6 +84,24 @@ def test_what_no_face_shows_is_not_requested():
     assert [bool(changes.any()) for changes in drawn] == [False, True, True]  # what a man wears can be taken off
 
 
+@pytest.mark.parametrize(("name", "before"), [("Bald", -1.0), ("Mustache", -1.0), ("No_Beard", 1.0)])
+def test_what_hardly_any_woman_has_is_requested_of_men_alone(name: str, before: float):
+    labels = [name, "Male", "Smiling"]
+    rules = requests.Rules.of(labels, [])
+    men = torch.tensor([[before, 1.0, -1.0]]).expand(300, 3)
+    drawn = [
+        requests.draw(faces, torch.full((3,), 0.5), rules, 300, slice(None), 5).change[:, 0]
+        for faces in (men, men * torch.tensor([1.0, -1.0, 1.0]), men * torch.tensor([-1.0, -1.0, 1.0]))
+    ]
+    assert [bool(changes.any()) for changes in drawn] == [True, False, True]  # a woman's can be taken off
+
+
+def test_faces_whose_sex_nobody_labelled_get_every_edit():
+    rules = requests.Rules.of(["Bald", "No_Beard"], [])
+    faces = torch.tensor([[-1.0, 1.0]]).expand(300, 2)
+    assert requests.draw(faces, torch.full((2,), 0.5), rules, 300, slice(None), 5).change.any(0).all()
+
+
 def test_edits_of_the_face_alone_are_marked():
     faces = [flip(face(), *names) for names in (["Smiling"], ["Smiling", "Mustache"], ["Smiling", "Bangs"])]
     assert [bool(each.facial) for each in faces] == [True, True, False]
