@@ -108,7 +108,7 @@ def test_edits_of_the_face_alone_are_marked():
 
 
 def test_emphasised_attributes_are_requested_more_often():
-    labels = face("Male").expand(3000, -1)  # of whom everything is requested but make-up
+    labels = face("Male").expand(3000, -1)  # of whom all of these are requested
     config = RequestsConfig(second=0.0, emphasis={"Smiling": 4.0})
     rules = requests.Rules.of(NAMES, KEPT, config=config)
     found = requests.draw(labels, torch.full((len(LABELS),), 0.5), rules, 3000, slice(None), 3, config)
