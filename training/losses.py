@@ -69,13 +69,15 @@ def _balancing_weights(frequencies: Tensor) -> tuple[Tensor, Tensor]:
     return tuple((0.5 / share.clamp(min=0.01)).clamp(max=10.0) for share in (frequencies, 1.0 - frequencies))
 
 
-def hinge_discriminator(real: Tensor, fake: Tensor, kinds: Tensor) -> Tensor:
+def hinge_discriminator(real: Tensor, fake: Tensor, kinds: Tensor | None = None) -> Tensor:
     """Hinge loss of a critic with G kinds of realness (Lim & Ye 2017, equation 8).
 
     Of real pictures there are logits of each kind, f32 [N, G, P], and kind g counts with `kinds`[g], f32 [G], which add
-    up to 1. Of the others there are those of their own kind, f32 [N, P].
+    up to 1; without them all count alike. Of the others there are those of their own kind, f32 [N, P].
     """
-    return (F.relu(1.0 - real).mean(dim=(0, 2)) * kinds).sum() + F.relu(1.0 + fake).mean()
+    errors = F.relu(1.0 - real)
+    real_loss = errors.mean() if kinds is None else (errors.mean(dim=(0, 2)) * kinds).sum()
+    return real_loss + F.relu(1.0 + fake).mean()
 
 
 def non_saturating(fake: Tensor, weight: Tensor) -> Tensor:

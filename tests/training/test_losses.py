@@ -86,6 +86,7 @@ def test_each_kind_of_realness_counts_with_its_share():
     assert losses.hinge_discriminator(real, torch.full((2, 1), -1.0), torch.tensor([0.25, 0.75])).item() == (
         pytest.approx(0.25 * 1.5 + 0.75 * 0.25)
     )
+    assert losses.hinge_discriminator(real, torch.full((2, 1), -1.0)).item() == pytest.approx(0.5 * 1.5 + 0.5 * 0.25)
 
 
 def test_patches_that_give_an_edit_away_weigh_most():

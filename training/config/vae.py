@@ -67,6 +67,10 @@ class LossConfig(Section):
     slope: float = Field(default=1.0, ge=0, description="R1 penalty on the critic")
     slope_every: int = Field(default=4, ge=1, description="one picture in so many bears the R1 penalty")
     raw_every: int = Field(default=3, ge=1, description="one edit in so many is judged raw, the others as residuals")
+    even_kinds: bool = Field(
+        default=False,
+        description="whether the critic of raw edits, and that of residual ones, sees as many real pictures as edits",
+    )
     confidence_margin: float = Field(default=2.0, ge=0, description="logits by which edits outdo the average real face")
     edit_warmup_steps: int = Field(default=1000, ge=0, description="steps over which the edit terms ramp up")
     second_edit: float = Field(

@@ -243,8 +243,8 @@ def opponent_loss(
     # A change of each pixel by as much has a norm that grows with the picture's side.
     radius = config.loss.robustness * image.shape[-1] / REFERENCE_SIZE * draws.reach
     hard, logits = worst_case(opponent.classifier, degrade(real, draws.real), lesson, radius)
-    share = 1 / config.loss.raw_every
-    kinds = realness.new_tensor([share, 1 - share])  # each kind of realness sees as many real pictures as edits
+    raw_share = 1 / config.loss.raw_every
+    kinds = realness.new_tensor([raw_share, 1 - raw_share]) if config.loss.even_kinds else None
     parts = {
         "critic": losses.hinge_discriminator(realness, own_kind(edited, draws.raw), kinds),
         "slope": slope(opponent.critic, real, draws.steepness),
