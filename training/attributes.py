@@ -93,9 +93,9 @@ _MAY_CHANGE: dict[str, tuple[str, ...]] = {
 # What adding an attribute leaves as it is: a colour is one of the hair that there is. Of 1,267 bald heads here 16 have
 # one of these colours, and an editor that had to show black hair on the others drew caps. Grey are 331.
 _NO_EFFECT_ON: dict[str, tuple[str, ...]] = dict.fromkeys(("Black_Hair", "Blond_Hair", "Brown_Hair"), ("Bald",))
-# Edits of whose result CelebA has hardly an example (of 20,305 men here 48 with heavy make-up, of 23,718 women 3 bald, 1
-# with a moustache, 36 with a beard): no critic knows how it looks, and what classifiers alone ask for is a caricature.
-# An editor that knows the attribute from other faces does better.
+# Edits of whose result CelebA has hardly an example (of 20,305 men here 48 with heavy make-up, of 23,718 women 3 bald,
+# 1 with a moustache, 36 with a beard): no critic knows how it looks, and what classifiers alone ask for is a
+# caricature. An editor that knows the attribute from other faces does better.
 _NOT_ADDED_TO: dict[str, tuple[str, ...]] = {"Heavy_Makeup": ("Male",)}
 _ADDED_ONLY_TO: dict[str, tuple[str, ...]] = {"Bald": ("Male",), "Mustache": ("Male",)}
 _REMOVED_ONLY_FROM: dict[str, tuple[str, ...]] = {"No_Beard": ("Male",)}
