@@ -99,11 +99,10 @@ _NO_EFFECT_ON: dict[str, tuple[str, ...]] = dict.fromkeys(("Black_Hair", "Blond_
 _NOT_ADDED_TO: dict[str, tuple[str, ...]] = {"Heavy_Makeup": ("Male",)}
 _ADDED_ONLY_TO: dict[str, tuple[str, ...]] = {"Bald": ("Male",), "Mustache": ("Male",)}
 _REMOVED_ONLY_FROM: dict[str, tuple[str, ...]] = {"No_Beard": ("Male",)}
-# Attributes of the face alone: their edits leave hair, neck and clothes as they are. Of "Male" an editor that may reach
-# long hair darkens patches of it, since it cannot cut it.
+# Attributes of the face alone: their edits leave hair, neck and clothes as they are.
 _FACIAL = {
     "5_o_Clock_Shadow", "Arched_Eyebrows", "Bags_Under_Eyes", "Big_Lips", "Big_Nose", "Bushy_Eyebrows", "Eyeglasses",
-    "Goatee", "Heavy_Makeup", "High_Cheekbones", "Male", "Mouth_Slightly_Open", "Mustache", "Narrow_Eyes", "No_Beard",
+    "Goatee", "Heavy_Makeup", "High_Cheekbones", "Mouth_Slightly_Open", "Mustache", "Narrow_Eyes", "No_Beard",
     "Pointy_Nose", "Rosy_Cheeks", "Smiling", "Wearing_Lipstick",
 }  # fmt: skip
 
