@@ -6,19 +6,18 @@ photograph at the size of the page's preview, sent once and named by its handle,
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import sys
-from dataclasses import asdict, dataclass
 
 import numpy as np
 from PIL import Image
 
 from benchmarks import records
 from benchmarks.capacity import generated
-from benchmarks.load import Request, press
+from benchmarks.load import Request
 from benchmarks.processes import Instance, facet
+from benchmarks.serving import Sample, measure
 from benchmarks.workloads import photo_edit, photograph
 from service.settings import Settings
 
@@ -27,19 +26,6 @@ _WHOLE, _PREVIEW = (1152, 864), (896, 672)
 _PREVIEW_QUALITY = 90  # as the page asks for
 _STEPS = 97  # values of a slider; a prime, so that visitors do not move in step
 _COUNT = 400  # photographs of which no two have the same bytes
-
-
-@dataclass(frozen=True)
-class Waits:
-    """Milliseconds that visitors waited."""
-
-    workload: str
-    visitors: int
-    p50: float
-    p99: float
-    a_second: float
-    cpu_milliseconds: float  # of each answer
-    failures: int
 
 
 def never_seen(picture: bytes, count: int) -> list[Request]:
@@ -65,30 +51,14 @@ def keep(server: Instance, picture: bytes) -> str:
         return answer.raise_for_status().json()["photo"]
 
 
-def wait(server: Instance, workload: str, requests: list[Request], visitors: int, seconds: float) -> Waits:
-    """Visitors who send their next request when the answer to the last one has come."""
-    before = server.cpu_seconds
-    outcome = asyncio.run(press(server.port, requests, visitors, seconds))
-    spent = server.cpu_seconds - before
-    return Waits(
-        workload,
-        visitors,
-        outcome.percentile(50),
-        outcome.percentile(99),
-        outcome.throughput,
-        1000 * spent / (outcome.throughput * (seconds + 1.0)),  # press begins with a second that it does not count
-        sum(count for status, count in outcome.statuses.items() if status != 200),
-    )
-
-
-def report(facts: str, found: list[Waits]) -> str:
-    """The waits as Markdown."""
+def report(facts: str, found: dict[tuple[str, int], Sample]) -> str:
+    """What visitors waited, by workload and number of visitors, as Markdown."""
     lines = ["# What a visitor waits for", "", f"- {facts}", ""]
     lines += ["| | visitors | p50 ms | p99 ms | a second | CPU ms each | failures |", "|---|---|---|---|---|---|---|"]
     lines += [
-        f"| {w.workload} | {w.visitors} | {w.p50:.1f} | {w.p99:.1f} | {w.a_second:.1f} | {w.cpu_milliseconds:.1f} "
-        f"| {w.failures} |"
-        for w in found
+        f"| {workload} | {visitors} | {sample.p50:.1f} | {sample.p99:.1f} | {sample.throughput:.1f} "
+        f"| {sample.cpu_milliseconds:.1f} | {sample.failures} |"
+        for (workload, visitors), sample in found.items()
     ]
     return "\n".join(lines) + "\n"
 
@@ -99,19 +69,23 @@ def main() -> int:
     parser.set_defaults(bundle=records.BUNDLE.with_name("celeba128"))
     parser.add_argument("--seconds", type=float, default=8.0, help="of each workload and number of visitors")
     options = parser.parse_args()
-    bundle, found = options.bundle.resolve(), []
+    bundle = options.bundle.resolve()
+    found: dict[tuple[str, int], Sample] = {}
     with facet(bundle, FACET_LATENT_CACHE_BYTES=str(Settings().latent_cache_bytes)) as server:
         face = Image.open(io.BytesIO(generated(server.port)))
         requests = never_seen(photograph(face, *_WHOLE), _COUNT)
         for visitors in VISITORS:
-            found.append(wait(server, "a photograph of a megapixel", requests, visitors, options.seconds))
+            found["a photograph of a megapixel", visitors] = measure(server, requests, visitors, options.seconds)
         for visitors in VISITORS:
             sizes = [(_PREVIEW[0] - 8 * number, _PREVIEW[1]) for number in range(visitors)]
             handles = [keep(server, photograph(face, *size)) for size in sizes]
             moves = [move for moves in zip(*map(slider, handles), strict=True) for move in moves]
-            found.append(wait(server, "a step of a slider", moves, visitors, options.seconds))
+            found["a step of a slider", visitors] = measure(server, moves, visitors, options.seconds)
     facts = f"{records.machine()}; bundle {bundle.name}; {options.seconds:g} s each."
-    records.write(options.out, "interactive", report(facts, found), {"machine": facts, "waits": [*map(asdict, found)]})
+    waits = [
+        {"workload": workload, "visitors": visitors, **vars(sample)} for (workload, visitors), sample in found.items()
+    ]
+    records.write(options.out, "interactive", report(facts, found), {"machine": facts, "waits": waits})
     print(report(facts, found))
     return 0
 

@@ -7,7 +7,8 @@ import json
 
 from PIL import Image
 
-from benchmarks.interactive import Waits, never_seen, report, slider
+from benchmarks.interactive import never_seen, report, slider
+from benchmarks.serving import Sample
 from benchmarks.workloads import photograph
 
 
@@ -31,6 +32,7 @@ def test_a_slider_goes_from_end_to_end_and_back_without_a_value_twice():
 
 
 def test_the_report_has_a_row_for_each_number_of_visitors():
-    text = report("facts", [Waits("a step", 1, 20.04, 31, 50, 25, 0), Waits("a step", 8, 90, 120, 70, 26, 1)])
+    found = {("a step", 1): Sample(50, 20.04, 31, 0, 25, 500), ("a step", 8): Sample(70, 90, 120, 1, 26, 500)}
+    text = report("facts", found)
     assert "| a step | 1 | 20.0 | 31.0 | 50.0 | 25.0 | 0 |" in text
     assert "| a step | 8 | 90.0 | 120.0 | 70.0 | 26.0 | 1 |" in text
