@@ -93,12 +93,15 @@ _MAY_CHANGE: dict[str, tuple[str, ...]] = {
 # What adding an attribute leaves as it is: a colour is one of the hair that there is. Of 1,267 bald heads here 16 have
 # one of these colours, and an editor that had to show black hair on the others drew caps. Grey are 331.
 _NO_EFFECT_ON: dict[str, tuple[str, ...]] = dict.fromkeys(("Black_Hair", "Blond_Hair", "Brown_Hair"), ("Bald",))
-# Edits of whose result CelebA has hardly an example (of 20,305 men here 48 with heavy make-up, of 23,718 women 3 bald,
-# 1 with a moustache, 36 with a beard): no critic knows how it looks, and what classifiers alone ask for is a
-# caricature. An editor that knows the attribute from other faces does better.
-_NOT_ADDED_TO: dict[str, tuple[str, ...]] = {"Heavy_Makeup": ("Male",)}
-_ADDED_ONLY_TO: dict[str, tuple[str, ...]] = {"Bald": ("Male",), "Mustache": ("Male",)}
-_REMOVED_ONLY_FROM: dict[str, tuple[str, ...]] = {"No_Beard": ("Male",)}
+# Pairs of values that CelebA shows on hardly a face (of 20,305 men here 48 with heavy make-up, of 23,718 women 3 bald,
+# 1 with a moustache, 36 with a beard), the first of which no edit brings about: no critic knows how it looks, and what
+# classifiers alone ask for is a caricature. An editor that knows the attribute from other faces does better.
+_RARE = (
+    ("Heavy_Makeup", 1, "Male", 1),
+    ("Bald", 1, "Male", -1),
+    ("Mustache", 1, "Male", -1),
+    ("No_Beard", -1, "Male", -1),
+)
 # Attributes of the face alone: their edits leave hair, neck and clothes as they are.
 _FACIAL = {
     "5_o_Clock_Shadow", "Arched_Eyebrows", "Bags_Under_Eyes", "Big_Lips", "Big_Nose", "Bushy_Eyebrows", "Eyeglasses",
@@ -186,19 +189,14 @@ def no_effect_matrix(names: list[str]) -> Tensor:
     return _pairs(names, _NO_EFFECT_ON)
 
 
-def not_added_matrix(names: list[str]) -> Tensor:
-    """bool [K, K]; row k marks the attributes of faces to which attribute k is not added in training."""
-    return _pairs(names, _NOT_ADDED_TO)
-
-
-def added_only_matrix(names: list[str]) -> Tensor:
-    """bool [K, K]; row k marks what faces must have to which attribute k is added in training."""
-    return _pairs(names, _ADDED_ONLY_TO)
-
-
-def removed_only_matrix(names: list[str]) -> Tensor:
-    """bool [K, K]; row k marks what faces must have from which attribute k is removed in training."""
-    return _pairs(names, _REMOVED_ONLY_FROM)
+def rare_values(names: list[str]) -> Tensor:
+    """f32 [2, K, K] of -1, 0, 1: row k has the labels of other attributes with which hardly a face lacks attribute k,
+    then those with which hardly a face has it; 0 for others."""
+    table = torch.zeros(2, len(names), len(names))
+    for name, value, other, label in _RARE:
+        if name in names and other in names:
+            table[int(value > 0), names.index(name), names.index(other)] = label
+    return table
 
 
 def facial(names: list[str]) -> Tensor:

@@ -24,9 +24,7 @@ class Rules:
     switched_off: Tensor  # bool [K, K]: of what adding takes away, its exclusive group, of which the editor is told
     may_change: Tensor  # bool [K, K]: row k marks what an edit of attribute k may change along with it
     no_effect_on: Tensor  # bool [K, K]: row k marks what makes adding attribute k change nothing
-    not_added_to: Tensor  # bool [K, K]: row k marks the faces to which attribute k is not added
-    added_only_to: Tensor  # bool [K, K]: row k marks what a face must have to which attribute k is added
-    removed_only_from: Tensor  # bool [K, K]: row k marks what a face must have from which attribute k is removed
+    rare: Tensor  # f32 [2, K, K]: labels of faces from which attribute k is not removed, and to which it is not added
     facial: Tensor  # bool [K]: attributes of the face alone
     emphasis: Tensor  # f32 [K]: how much more often than others each is requested
 
@@ -45,9 +43,7 @@ class Rules:
             attribute_rules.exclusion_matrix(names, groups),
             attribute_rules.may_change_matrix(names),
             attribute_rules.no_effect_matrix(names),
-            attribute_rules.not_added_matrix(names),
-            attribute_rules.added_only_matrix(names),
-            attribute_rules.removed_only_matrix(names),
+            attribute_rules.rare_values(names),
             attribute_rules.facial(names),
             torch.tensor([config.emphasis.get(name, 1.0) for name in names]),
         )
@@ -93,8 +89,8 @@ def draw(
     amount = torch.rand(count, 1, generator=generator)[rows]
     share = torch.where(labels > 0, frequencies, 1 - frequencies).clamp(min=config.rarest)  # [N, K]
     present = labels > 0
-    never_added = _has_any(present, rules.not_added_to) | _has_any(~present, rules.added_only_to)
-    never = torch.where(present, _has_any(~present, rules.removed_only_from), never_added)  # [N, K]
+    never_removed, never_added = (labels[:, None] == rules.rare[:, None]).any(dim=3)  # 2 x [N, K]
+    never = torch.where(present, never_removed, never_added)  # [N, K]
     chosen = losses.choose(rules.editable * rules.emphasis * ~never / share, chance)  # [N, 2]
     chosen = torch.where(once, chosen[:, :1], chosen)
     flips = torch.zeros(labels.shape, dtype=torch.bool).scatter_(1, chosen, True)
