@@ -109,6 +109,11 @@ _FACIAL = {
     "Pointy_Nose", "Rosy_Cheeks", "Smiling", "Wearing_Lipstick",
 }  # fmt: skip
 
+# What nobody shows in darker tones, or is labelled as having there.
+_LIGHT = {"Blond_Hair", "Brown_Hair", "Gray_Hair", "Pale_Skin"}
+# What shows the skin of the head.
+_BARE = {"Bald"}
+
 
 # Each attribute's group by name, None for those that exclude no other; None for all: CelebA's groups.
 Groups = Mapping[str, str | None] | None
@@ -202,6 +207,16 @@ def rare_values(names: list[str]) -> Tensor:
 def facial(names: list[str]) -> Tensor:
     """bool [K]: the attributes that belong to the face alone."""
     return torch.tensor([name in _FACIAL for name in names])
+
+
+def light(names: list[str]) -> Tensor:
+    """bool [K]: the attributes that a picture in darker tones no longer shows."""
+    return torch.tensor([name in _LIGHT for name in names])
+
+
+def bare(names: list[str]) -> Tensor:
+    """bool [K]: the attributes that show the skin of the head where hair was."""
+    return torch.tensor([name in _BARE for name in names])
 
 
 def _pairs(names: list[str], table: dict[str, tuple[str, ...]]) -> Tensor:

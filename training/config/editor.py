@@ -36,6 +36,13 @@ class EditorDataConfig(DataConfig):
     rotation: float = Field(default=0.0, ge=0, le=0, description="not supported by this stage")
     zoom: float = Field(default=0.0, ge=0, le=0, description="not supported by this stage")
     margin: int = Field(default=10, ge=0, multiple_of=2, description="surroundings for these")
+    darker: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of the pictures shown in darker tones, where no light hair or skin is shown or requested",
+    )
+    darkest: float = Field(default=3.0, ge=1, description="largest exponent of these tones, on a scale of 0..1")
 
     @model_validator(mode="after")
     def _shifts_stay_inside(self) -> EditorDataConfig:
@@ -56,7 +63,10 @@ class EditorModelConfig(Section):
     detail_channels: int = Field(default=24, ge=1, description="at half of the picture's size")
     condition_size: int = Field(default=96, ge=1, description="width of the vector that FiLM layers read")
     person_channels: int = Field(
-        default=0, ge=0, description="of the part that says where the person is, behind whom nothing changes; 0: none"
+        default=0,
+        ge=0,
+        multiple_of=2,
+        description="of the part that says where the person is, behind whom nothing changes; 0: none",
     )
     max_flow: float = Field(default=0.1, gt=0, le=1, description="largest offset of a pixel, in shares of the frame")
     mask_bias: float = Field(
@@ -125,6 +135,9 @@ class EditorLossConfig(Section):
         default=0.0,
         ge=0,
         description="difference to the edits that the run began with, of attributes not in requests.emphasis",
+    )
+    scalp: float = Field(
+        default=0.0, ge=0, description="difference of colour between a head that becomes bald and its face"
     )
     confidence_margin: float = Field(
         default=1.0,

@@ -69,26 +69,40 @@ class ResidualBlock(nn.Module):
         return self.shortcut(x) + self.conv2(F.silu(y))
 
 
-class PersonHead(nn.Module):
-    """Where the person is, f32 [N, 1, S, S] in logits, from what the editor sees of the picture before any change.
+class PersonFinder(nn.Module):
+    """Where the person is, f32 [N, 1, S, S] in logits, of pictures f32 [N, 3, S, S] in -1..1.
 
-    It learns from person masks on features that it does not shape, so that an editor that has learned to edit can get
-    one without editing in another way.
+    A small U-Net of its own: what is useful to edit a face says little about where hair ends and background begins. It
+    learns from person masks alone, so that an editor that has learned to edit can get one without editing differently.
     """
 
-    def __init__(self, channels: tuple[int, int, int], width: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.reduce = nn.ModuleList(nn.Conv2d(count, width, 1) for count in reversed(channels))
-        self.blocks = nn.ModuleList(ResidualBlock(width, width) for _ in channels)
-        self.logits = nn.Conv2d(width, 1, 3, padding=1)
+        first, second, third = width, 2 * width, 3 * width
+        self.stem = nn.Conv2d(48, first, 3, padding=1)  # after pixel_unshuffle by 4
+        self.down1 = ResidualBlock(first, first)
+        self.shrink1 = nn.Conv2d(first, second, 3, stride=2, padding=1)
+        self.down2 = ResidualBlock(second, second)
+        self.shrink2 = nn.Conv2d(second, third, 3, stride=2, padding=1)
+        self.middle = nn.Sequential(*(ResidualBlock(third, third) for _ in range(3)))
+        self.grow2 = nn.Conv2d(third, second, 1)
+        self.up2 = ResidualBlock(second, second)
+        self.grow1 = nn.Conv2d(second, first, 1)
+        self.up1 = ResidualBlock(first, first)
+        # Edges are found at S / 2, where the masks are, on the picture again.
+        self.edge_features = nn.Conv2d(first, first // 2, 1)
+        self.edge_picture = nn.Conv2d(12, first // 2, 3, padding=1)  # after pixel_unshuffle by 2
+        self.edge = nn.Conv2d(first // 2, first // 2, 3, padding=1)
+        self.logits = nn.Conv2d(first // 2, 1, 3, padding=1)
 
-    def forward(self, fine: Tensor, middle: Tensor, coarse: Tensor) -> Tensor:
-        """Of features f32 [N, C1, S/4, S/4], [N, C2, S/8, S/8] and [N, C3, S/16, S/16]."""
-        x = self.blocks[0](self.reduce[0](coarse.detach()))  # [N, W, S/16, S/16]
-        for reduce, block, features in zip(self.reduce[1:], self.blocks[1:], (middle, fine), strict=True):
-            x = block(_double(x) + reduce(features.detach()))
-        logits = self.logits(F.silu(x)).float()  # [N, 1, S/4, S/4]
-        return F.interpolate(logits, scale_factor=4.0, mode="bilinear", align_corners=False)
+    def forward(self, centred: Tensor) -> Tensor:
+        fine = self.down1(self.stem(F.pixel_unshuffle(centred, 4)))  # [N, W, S/4, S/4]
+        middle = self.down2(self.shrink1(fine))  # [N, 2 W, S/8, S/8]
+        coarse = self.middle(self.shrink2(middle))  # [N, 3 W, S/16, S/16]
+        middle = self.up2(middle + _double(self.grow2(coarse)))
+        fine = self.up1(fine + _double(self.grow1(middle)))
+        edge = _double(self.edge_features(F.silu(fine))) + self.edge_picture(F.pixel_unshuffle(centred, 2))
+        return _double(self.logits(F.silu(self.edge(F.silu(edge)))).float())
 
 
 class Editor(nn.Module):
@@ -126,7 +140,7 @@ class Editor(nn.Module):
         self.detail_picture = nn.Conv2d(12, config.detail_channels, 3, padding=1)  # after pixel_unshuffle by 2
         self.detail = nn.Conv2d(config.detail_channels, config.detail_channels, 3, padding=1)
         self.sharp = nn.Conv2d(config.detail_channels, 16, 3, padding=1)
-        self.person = PersonHead(config.channels, config.person_channels) if config.person_channels else None
+        self.person = PersonFinder(config.person_channels) if config.person_channels else None
         self._start_small(config.mask_bias)
 
     @torch.no_grad()
@@ -140,21 +154,17 @@ class Editor(nn.Module):
 
     def find_person(self, image: Tensor) -> Tensor:
         """Where the person is, f32 [N, 1, S, S] in logits, of an editor that says so."""
-        return self.person(*self._features(2 * image - 1))
-
-    def _features(self, centred: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What is seen of a picture f32 [N, 3, S, S] in -1..1 before any change."""
-        fine = self.down1(self.stem(F.pixel_unshuffle(centred, 4)))  # [N, C1, S/4, S/4]
-        middle = self.shrink1(fine)  # [N, C2, S/8, S/8]
-        for block in self.down2:
-            middle = block(middle)
-        return fine, middle, self.shrink2(middle)  # the last [N, C3, S/16, S/16]
+        return self.person(2 * image - 1)
 
     def forward(self, image: Tensor, change: Tensor) -> EditFields:
         centred = 2 * image - 1
         condition = self.condition(change)  # [N, D]
-        fine, middle, x = self._features(centred)
-        person = None if self.person is None else self.person(fine, middle, x)  # [N, 1, S, S]
+        person = None if self.person is None else self.person(centred)  # [N, 1, S, S]
+        fine = self.down1(self.stem(F.pixel_unshuffle(centred, 4)))  # [N, C1, S/4, S/4]
+        middle = self.shrink1(fine)  # [N, C2, S/8, S/8]
+        for block in self.down2:
+            middle = block(middle)
+        x = self.shrink2(middle)  # [N, C3, S/16, S/16]
         for block in self.middle:
             x = block(x, condition)
         x = torch.cat([_double(self.grow2(x)), middle], dim=1)  # [N, 2 C2, S/8, S/8]

@@ -24,6 +24,8 @@ from training.target_confidence import TargetConfidence
 
 CLASSIFIERS = ("classifier", "robust")  # of the opponent
 _TINY = 1e-8  # a root has no gradient at 0
+_DARK = 0.1  # added to the sum of three values in 0..1, since the colour of what is nearly black is noise
+_SAME_COLOUR = 0.03  # distance of chromaticities that a real head shows as well, between highlights and shadows
 
 
 class Opponent(nn.Module):
@@ -41,13 +43,14 @@ class Opponent(nn.Module):
 @dataclass(frozen=True)
 class Batch:
     """Pictures `image`, their `labels` f32 [N, K] in {-1, +1}, `person` f32 [N, 1, S, S], 1 on the person or close by,
-    `allowed` f32 [N, 1, S, S], 1 where edits may reach, the requested edits, and the augmented views that the opponent
-    sees."""
+    `allowed` f32 [N, 1, S, S], 1 where edits may reach, `scalp` f32 [N, 1, S, S], 1 where a head may be that becomes
+    bald, the requested edits, and the augmented views that the opponent sees."""
 
     image: Tensor
     labels: Tensor
     person: Tensor
     allowed: Tensor
+    scalp: Tensor
     requests: Requests
     views: Views
 
@@ -124,6 +127,8 @@ def editor_loss(
         parts["person"] = F.binary_cross_entropy_with_logits(fields.person, batch.person)
     if reference is not None:
         parts["anchor"] = anchor_loss(edited, reference, batch)
+    if weights.scalp:
+        parts["scalp"] = scalp_loss(edited, batch, cheeks(config))
     for number, critic in enumerate(opponent.region_critics):
         parts[f"adversarial_{number}"] = critics.hinge_editor(critic(found[1 + number], requests.target))
     regions = sum(parts[f"adversarial_{number}"] for number in range(len(opponent.region_critics)))
@@ -137,7 +142,7 @@ def editor_loss(
         + ramp * weights.mask * parts["mask"]
         + ramp * weights.flow * parts["flow"]
     )
-    for name, weight in (("person", weights.person), ("anchor", weights.anchor)):
+    for name, weight in (("person", weights.person), ("anchor", weights.anchor), ("scalp", weights.scalp)):
         if name in parts:
             total = total + weight * parts[name]
     return total, parts, OpponentInputs(real, [[x.detach() for x in part] for part in found], before)
@@ -161,6 +166,42 @@ def anchor_loss(edited: Tensor, reference: Editor, batch: Batch) -> Tensor:
     with torch.no_grad():
         expected, _ = edit(reference, batch.image[rows], batch.requests.change[rows])
     return (edited[rows] - expected).abs().mean() * (rows.sum() / len(rows))
+
+
+def cheeks(config: EditorConfig) -> tuple[int, int, int, int]:
+    """The box between eyes and mouth, left, top, right, bottom in pixels of the model's image."""
+    points = in_frame(config)
+    (left, top), (right, bottom) = points.amin(0).tolist(), points.amax(0).tolist()
+    quarter = (bottom - top) / 4
+    return round(left), round(top + quarter), round(right), round(bottom - quarter)
+
+
+def in_frame(config: EditorConfig) -> Tensor:
+    """`data.landmarks` in pixels of the model's image, f32 [P, 2]."""
+    left, top, right, _ = config.data.crop_box
+    scale = config.data.image_size / (right - left)
+    return (torch.tensor(config.data.landmarks) - torch.tensor([left, top])) * scale
+
+
+def scalp_loss(edited: Tensor, batch: Batch, face: tuple[int, int, int, int]) -> Tensor:
+    """How far the colour of what became bald is from that of the box `face` of the picture; a scalar.
+
+    The data shows few bald women and few bald heads that are not in bright light, and without this bald heads are red.
+    Chromaticities are compared, so that a head may be lighter or darker than its face; pixels count by how much they
+    changed.
+    """
+    left, top, right, bottom = face
+    expected = _chromaticity(batch.image[:, :, top:bottom, left:right].mean((2, 3), keepdim=True))  # [N, 3, 1, 1]
+    distance = F.relu((_chromaticity(edited) - expected).abs().sum(1, keepdim=True) - _SAME_COLOUR)
+    changed = batch.scalp * (edited.detach() - batch.image).abs().mean(1, keepdim=True)
+    axes = (1, 2, 3)
+    return ((distance * changed).sum(axes) / changed.sum(axes).clamp(min=_TINY)).mean()
+
+
+def _chromaticity(image: Tensor) -> Tensor:
+    """Each channel's share of the light, f32 [N, 3, H, W], of pictures f32 [N, 3, H, W] in -1..1."""
+    unit = 0.5 * (image + 1)
+    return unit / (unit.sum(1, keepdim=True) + _DARK)
 
 
 def _mean(values) -> Tensor:

@@ -26,6 +26,8 @@ class Rules:
     no_effect_on: Tensor  # bool [K, K]: row k marks what makes adding attribute k change nothing
     rare: Tensor  # f32 [2, K, K]: labels of faces from which attribute k is not removed, and to which it is not added
     facial: Tensor  # bool [K]: attributes of the face alone
+    light: Tensor  # bool [K]: light hair or skin
+    bare: Tensor  # bool [K]: attributes that show the skin of the head where hair was
     emphasis: Tensor  # f32 [K]: how much more often than others each is requested
 
     @staticmethod
@@ -45,6 +47,8 @@ class Rules:
             attribute_rules.no_effect_matrix(names),
             attribute_rules.rare_values(names),
             attribute_rules.facial(names),
+            attribute_rules.light(names),
+            attribute_rules.bare(names),
             torch.tensor([config.emphasis.get(name, 1.0) for name in names]),
         )
 
@@ -59,6 +63,8 @@ class Requests:
     kept: Tensor  # bool [N, K], what must look as before
     anchored: Tensor  # bool [N], edits of no attribute that is emphasised
     facial: Tensor  # bool [N], edits of the face alone
+    light: Tensor  # bool [N], light hair or skin is there, or should be
+    bares: Tensor  # bool [N], edits all the way that show the skin of the head where hair was
 
     def part(self, rows: slice) -> Requests:
         return Requests(*(value[rows] for value in vars(self).values()))
@@ -130,6 +136,8 @@ def of_flips(
         ~flips & ~free,
         ~(told & (rules.emphasis != 1)).any(1),
         ~(told & ~rules.facial).any(1),
+        (torch.maximum(labels, target) > -1)[:, rules.light].any(1),
+        ((target == 1) & ~present)[:, rules.bare].any(1),
     )
 
 

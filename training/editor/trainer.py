@@ -15,7 +15,7 @@ from service.imaging import codecs
 from training import attributes as attribute_rules
 from training.config import EditorConfig
 from training.data.source import Source
-from training.editor import objective, requests
+from training.editor import objective, requests, tones
 from training.editor.features import Features
 from training.editor.model import Editor
 from training.editor.objective import Batch, Opponent
@@ -57,6 +57,7 @@ class EditorTrainer(Trainer):
         self.ellipse, self.face_ellipse = (
             ellipse(config, axes).to(device) for axes in (config.loss.ellipse, config.loss.face_ellipse)
         )
+        self.above_the_eyes = above_the_eyes(config).to(device)
         count = len(config.data.attributes)
         # Channels last: convolutions on matrix units run about 1.5 times as fast as with channels first.
         placement = {"device": device, "memory_format": torch.channels_last}
@@ -139,17 +140,20 @@ class EditorTrainer(Trainer):
         mirrored = (rng.random(size) < 0.5) & config.data.flip
         cut = faces.cut(config.data.image_size, shifts[mine], mirrored[mine])
         labels = torch.from_numpy(cut.labels.astype(np.float32))
-        seeds = rng.integers(2**62, size=2)
+        seeds = rng.integers(2**62, size=3)
         requested = requests.draw(labels, self.frequencies, self.rules, size, mine, int(seeds[0]), config.requests)
         requested = requested.to(self.device)
         free = config.data.image_size - config.opponent.crop
         views = Views.draw(size, free, int(seeds[1]), config.views).part(mine)
         person = self._person(cut.person)
+        exponents = tones.draw_exponents(size, int(seeds[2]), config.data)[mine].to(self.device)
+        exponents = torch.where(requested.light[:, None], 1.0, exponents)
         batch = Batch(
-            self._pictures(cut.pixels),
+            tones.darken(self._pictures(cut.pixels), exponents),
             labels.to(self.device),
             person,
             person * self._near(requested.facial),
+            person * self.above_the_eyes * requested.bares[:, None, None, None],
             requested,
             views,
         )
@@ -257,13 +261,21 @@ class EditorTrainer(Trainer):
 
 def ellipse(config: EditorConfig, axes: tuple[float, float]) -> Tensor:
     """1 within an ellipse around the face, else 0; f32 [1, 1, S, S]. `axes` are half axes in aligned pixels."""
-    left, top, right, _ = config.data.crop_box
+    left, _, right, _ = config.data.crop_box
     size = config.data.image_size
-    scale = size / (right - left)
-    eyes, mouth = config.data.landmarks[:2], config.data.landmarks[3:]
-    x = (sum(point[0] for point in eyes) / 2 - left) * scale
-    y = ((sum(point[1] for point in eyes) / 2 + sum(point[1] for point in mouth) / 2) / 2 - top) * scale
+    points = objective.in_frame(config)
+    eyes, mouth = points[:2].mean(0), points[3:].mean(0)
+    x, y = float(eyes[0]), float(eyes[1] + mouth[1]) / 2
     centres = torch.arange(size) + 0.5
-    wide, high = (axis * scale for axis in axes)
+    wide, high = (axis * size / (right - left) for axis in axes)
     inside = ((centres - x) / wide) ** 2 + ((centres[:, None] - y) / high) ** 2 <= 1
     return inside.float()[None, None]
+
+
+def above_the_eyes(config: EditorConfig) -> Tensor:
+    """1 above the eyes by half of the way from them to the mouth, else 0; f32 [1, 1, S, S]."""
+    points = objective.in_frame(config)
+    eyes, mouth = float(points[:2, 1].mean()), float(points[3:, 1].mean())
+    size = config.data.image_size
+    rows = torch.arange(size) + 0.5 < eyes - 0.5 * (mouth - eyes)
+    return rows.float()[None, None, :, None].expand(1, 1, size, size)

@@ -36,7 +36,7 @@ def make_batch(count=8, change=True):
             requested, change=torch.zeros_like(requested.change), target=labels, weight=nothing, kept=labels < 2
         )
     image = torch.rand(count, 3, 32, 32, generator=generator) * 2 - 1
-    return objective.Batch(image, labels, *torch.ones(2, count, 1, 32, 32), requested, Views.draw(count, 0, 0))
+    return objective.Batch(image, labels, *torch.ones(3, count, 1, 32, 32), requested, Views.draw(count, 0, 0))
 
 
 def silent(module):
