@@ -157,3 +157,31 @@ def test_edits_to_what_most_faces_show_have_their_own_margin():
     weights = CONFIG.loss.model_copy(update={"confidence_margin": 1.0, "usual_margin": 0.25})
     margins = objective.confidence_margins(torch.tensor([0.04, 0.83]), weights)  # a moustache, no beard
     torch.testing.assert_close(margins, torch.tensor([[0.25, 1.0], [1.0, 0.25]]))
+
+
+def test_a_bald_head_has_the_colour_of_its_face_and_may_be_lighter_or_darker():
+    batch = make_batch(count=2)
+    skin, red = (torch.tensor(colour)[None, :, None, None] for colour in ((0.6, 0.2, 0.0), (0.6, -0.4, -0.6)))
+    image = torch.full((2, 3, 32, 32), -0.8)
+    left, top, right, bottom = box = objective.cheeks(CONFIG)
+    image[:, :, top:bottom, left:right] = skin
+    scalp = torch.zeros(2, 1, 32, 32)
+    scalp[0, :, :8] = 1  # the second head keeps its hair
+    batch = replace(batch, image=image, scalp=scalp)
+
+    def loss(colour):
+        edited = image.clone()
+        edited[:, :, :8] = colour
+        return objective.scalp_loss(edited.requires_grad_(), batch, box).item()
+
+    darker = 2 * (0.7 * (0.5 * (skin + 1))) - 1
+    assert loss(skin) == loss(darker) == 0
+    assert loss(red) > 0.05
+    assert objective.scalp_loss(image, batch, box).item() == 0  # nothing changed
+
+
+def test_cheeks_are_between_eyes_and_mouth():
+    left, top, right, bottom = objective.cheeks(CONFIG)
+    (eye_left, eye, *_), mouth = objective.in_frame(CONFIG)[0].tolist(), objective.in_frame(CONFIG)[3:, 1].mean()
+    assert eye < top < bottom < mouth
+    assert left == round(eye_left) < right < 32

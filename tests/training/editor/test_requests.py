@@ -173,3 +173,19 @@ def test_the_configuration_decides_what_is_requested():
     full = requested.change[requested.change > 0]
     assert 0.5 <= full.min() < 0.55
     assert full.max() <= 1
+
+
+def test_light_is_what_shows_light_hair_or_should():
+    assert flip(face("Blond_Hair"), "Smiling").light
+    assert flip(face("Black_Hair"), "Blond_Hair").light
+    assert flip(face("Black_Hair"), "Blond_Hair", strength=0.3).light
+    assert flip(face("Blond_Hair"), "Black_Hair").light
+    assert not flip(face("Black_Hair"), "Smiling").light
+    assert not flip(face("Smiling"), "Black_Hair").light
+
+
+def test_only_a_head_that_becomes_bald_is_bared():
+    assert flip(face("Black_Hair"), "Bald").bares
+    assert not flip(face("Black_Hair"), "Bald", strength=0.5).bares
+    assert not flip(face("Bald"), "Bald").bares
+    assert not flip(face("Bald"), "Smiling").bares

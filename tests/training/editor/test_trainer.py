@@ -5,6 +5,7 @@ import torch
 from tests.training.editor.networks import KEPT, NAMES, config, features
 from training import checkpoint
 from training.checkpoint import load_editor
+from training.editor import objective
 from training.editor.source import CachedEditorFaces, EditorFaces
 from training.editor.trainer import EditorTrainer
 from training.trainer import DivergedError
@@ -103,6 +104,25 @@ def test_where_the_person_is_is_learned_before_edits(tmp_path):
     changed = {name for name, value in begun.editor.state_dict().items() if not torch.equal(before[name], value)}
     assert changed
     assert all(name.startswith("person.") for name in changed)
+
+
+def test_darker_pictures_are_those_without_light_hair_or_skin(tmp_path):
+    plain, dark = make(tmp_path), make(tmp_path, data={"darker": 1.0})
+    (before, _), (after, _) = plain._batch(), dark._batch()
+    changed = (before.image != after.image).flatten(1).any(1)
+    assert torch.equal(changed, ~after.requests.light)
+    assert changed.any()
+    assert not changed.all()
+
+
+def test_what_becomes_bald_lies_above_the_eyes(tmp_path):
+    trainer = make(tmp_path, requests={"emphasis": {"Bald": 1e6}})
+    batch, _ = trainer._batch()
+    rows = batch.scalp.amax(dim=(1, 3)) > 0  # [N, S]
+    eyes = objective.in_frame(trainer.config)[0, 1]
+    assert batch.requests.bares.any()
+    assert torch.equal(rows.any(1), batch.requests.bares & (batch.person.amax(dim=(1, 2, 3)) > 0))
+    assert not rows[:, int(eyes) :].any()
 
 
 def test_a_run_that_begins_without_a_person_anchors_to_edits_with_it(tmp_path):
