@@ -21,11 +21,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks import records
-from benchmarks.limit import Work
+from benchmarks.peers.faces import Faces
 from facet_ray import batch
 from facet_ray.archives import Done, Folder
 from facet_ray.editor import Edit, Editor
-from service.bundle import loader
 from service.settings import Settings
 from tests import painter
 
@@ -87,12 +86,13 @@ def milliseconds(output: Path) -> float:
 
 
 def limit(settings: Settings, pictures: list[bytes], size: int, rounds: int) -> float:
-    """Processor time a picture of the workload `edit` of benchmarks.limit: the bare face to PNG, nothing is pasted."""
-    work = Work(loader.load(settings.bundles / settings.default_model))
-    work.edit(pictures[:size])
+    """Processor time a picture of the same edits with the graphs alone: the bare face to PNG, nothing is pasted."""
+    faces = Faces(settings.bundles / settings.default_model, threads=1)
+    requests = [(picture, _EDIT.attributes) for picture in pictures]
+    faces.edit(requests[:size])
     began = time.process_time()
     for number in range(rounds):
-        work.edit(pictures[number * size % len(pictures) :][:size])
+        faces.edit(requests[number * size % len(pictures) :][:size])
     return 1000 * (time.process_time() - began) / (rounds * size)
 
 

@@ -28,7 +28,7 @@ from benchmarks.load import Request, press, replay
 from benchmarks.processes import ROOT, facet
 from benchmarks.queueing import Capacity, Fleet, Scaling, Trace, poisson
 from benchmarks.replicas import proxy
-from benchmarks.request_formats import RawBody
+from benchmarks.request_formats import FACET
 from benchmarks.workloads import manifest_of, photo_edit, portraits, workloads
 
 POLICY = ROOT / "deploy" / "kubernetes" / "monitoring" / "autoscaler.yaml"
@@ -58,7 +58,7 @@ class Measured:
 def requests_of(bundle: Path, count: int = 16) -> dict[str, list[Request]]:
     """Generated faces as PNG; framed faces of 178 x 218 edited and pasted, JPEG in and out."""
     pictures = portraits(bundle, count)
-    generate = workloads(RawBody(), manifest_of(bundle), pictures)["generate"]
+    generate = workloads(FACET, manifest_of(bundle), pictures)["generate"]
     return {"generate": generate, "edit": [photo_edit(picture) for picture in pictures]}
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 from benchmarks import records
 from benchmarks.load import Request, press
 from benchmarks.processes import Instance, facet
-from benchmarks.request_formats import RawBody
+from benchmarks.request_formats import FACET
 from benchmarks.workloads import manifest_of, photo_edit, photograph, portraits, workloads
 
 USE = 0.7  # share of the processor's time that is planned to be used, the autoscaler's target
@@ -105,7 +105,7 @@ def measure(server: Instance, requests: list[Request], concurrency: int, count: 
 def requests_of(bundle: Path, pictures: list[bytes], face: bytes) -> dict[str, list[Request]]:
     """A generated PNG; a framed face edited and pasted, JPEG in and out; the same of a photograph of 12 megapixels."""
     return {
-        "generate": workloads(RawBody(), manifest_of(bundle), pictures)["generate"],
+        "generate": workloads(FACET, manifest_of(bundle), pictures)["generate"],
         "edit": [photo_edit(picture) for picture in pictures],
         "photograph": [photo_edit(photograph(Image.open(io.BytesIO(face))))],
     }

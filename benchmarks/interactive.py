@@ -7,48 +7,19 @@ photograph at the size of the page's preview, sent once and named by its handle,
 from __future__ import annotations
 
 import io
-import json
 import sys
 
-import numpy as np
 from PIL import Image
 
 from benchmarks import records
 from benchmarks.capacity import generated
-from benchmarks.load import Request
-from benchmarks.processes import Instance, facet
+from benchmarks.processes import facet
 from benchmarks.serving import Sample, measure
-from benchmarks.workloads import photo_edit, photograph
+from benchmarks.workloads import PREVIEW, WHOLE, in_turn, keep, kept_slider, never_seen, photo_edit, photograph
 from service.settings import Settings
 
 VISITORS = (1, 8)
-_WHOLE, _PREVIEW = (1152, 864), (896, 672)
-_PREVIEW_QUALITY = 90  # as the page asks for
-_STEPS = 97  # values of a slider; a prime, so that visitors do not move in step
 _COUNT = 400  # photographs of which no two have the same bytes
-
-
-def never_seen(picture: bytes, count: int) -> list[Request]:
-    """Edits of JPEG files with the same picture whose bytes differ in a comment, so that no cache knows them."""
-    files = [picture[:2] + b"\xff\xfe\x00\x08" + b"%06d" % number + picture[2:] for number in range(count)]
-    return [photo_edit(file) for file in files]
-
-
-def slider(handle: str, attribute: str = "Smiling") -> list[Request]:
-    """The edits of a kept photograph while a slider goes from end to end and back, each value once."""
-    values = np.concatenate([np.linspace(-1, 1, _STEPS // 2 + 1), np.linspace(0.97, -0.97, _STEPS // 2)])
-    bodies = [
-        json.dumps({"photo": handle, "attributes": {attribute: round(float(value), 3)}, "quality": _PREVIEW_QUALITY})
-        for value in values
-    ]
-    return [Request.post("/v1/edit", "application/json", body.encode(), {"Accept": "image/jpeg"}) for body in bodies]
-
-
-def keep(server: Instance, picture: bytes) -> str:
-    """The handle of a photograph that the server keeps."""
-    with server.client as client:
-        answer = client.post("/v1/photos", content=picture, headers={"Content-Type": "image/jpeg"})
-        return answer.raise_for_status().json()["photo"]
 
 
 def report(facts: str, found: dict[tuple[str, int], Sample]) -> str:
@@ -73,13 +44,12 @@ def main() -> int:
     found: dict[tuple[str, int], Sample] = {}
     with facet(bundle, FACET_LATENT_CACHE_BYTES=str(Settings().latent_cache_bytes)) as server:
         face = Image.open(io.BytesIO(generated(server.port)))
-        requests = never_seen(photograph(face, *_WHOLE), _COUNT)
+        requests = [photo_edit(file) for file in never_seen(photograph(face, *WHOLE), _COUNT)]
         for visitors in VISITORS:
             found["a photograph of a megapixel", visitors] = measure(server, requests, visitors, options.seconds)
         for visitors in VISITORS:
-            sizes = [(_PREVIEW[0] - 8 * number, _PREVIEW[1]) for number in range(visitors)]
-            handles = [keep(server, photograph(face, *size)) for size in sizes]
-            moves = [move for moves in zip(*map(slider, handles), strict=True) for move in moves]
+            files = never_seen(photograph(face, *PREVIEW), visitors)
+            moves = in_turn([kept_slider(keep(server, file)) for file in files])
             found["a step of a slider", visitors] = measure(server, moves, visitors, options.seconds)
     facts = f"{records.machine()}; bundle {bundle.name}; {options.seconds:g} s each."
     waits = [

@@ -10,55 +10,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from itertools import count, cycle, islice
 from pathlib import Path
 
-import numpy as np
-
-from service.bundle import loader
-from service.bundle.loader import Bundle
-from service.bundle.manifest import GRAPHS, LEARNED_PRIOR
-from service.bundle.sampler import Sampler
-from service.imaging import codecs
-from service.inference.session import open_session
+from benchmarks.peers.faces import Faces
 
 BATCHES = (1, 4, 16, 64)
-_QUALITY = 90
-
-
-class Work:
-    """Batches of one workload for one bundle; safe to call from many threads."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        self._encoder, self._decoder = (open_session(bundle.path(name), threads=1) for name in GRAPHS)
-        self._manifest = bundle.manifest
-        self._prior = None
-        if LEARNED_PRIOR in bundle.manifest.files:
-            self._prior = open_session(bundle.path(LEARNED_PRIOR), threads=1)
-        self._sampler = Sampler(bundle.prior, bundle.manifest.attribute_groups)
-
-    def generate(self, count: int) -> None:
-        """`count` faces from seeds to PNG."""
-        unnamed = np.full(len(self._manifest.attributes), np.nan, dtype=np.float32)
-        attributes = np.concatenate([self._sampler.attributes(unnamed, seed, 1) for seed in range(count)])
-        if self._prior is None:
-            latent = np.concatenate([self._sampler.latents(seed, attributes[[seed]]) for seed in range(count)])
-        else:
-            noise = np.concatenate([self._sampler.noise(seed, 1) for seed in range(count)])
-            latent = self._prior.run(None, {"noise": noise, "attributes": attributes})[0]
-        self._draw(latent, attributes)
-
-    def edit(self, pictures: list[bytes]) -> None:
-        """One edit of each JPEG, to PNG."""
-        frame = self._manifest.frame
-        faces = np.stack([codecs.framed_face(codecs.decode(data, 10**8), frame)[0] for data in pictures])
-        unknown = np.full((len(faces), len(self._manifest.attributes)), np.nan, dtype=np.float32)
-        latent, estimates = self._encoder.run(["mean", "attribute_estimates"], {"image": faces, "attributes": unknown})
-        self._draw(latent, -estimates)
-
-    def _draw(self, latent: np.ndarray, attributes: np.ndarray) -> None:
-        inputs = {"latent": latent.astype(np.float32), "attributes": attributes.astype(np.float32)}
-        for face in self._decoder.run(["image"], inputs)[0]:
-            codecs.encode(face, "png", _QUALITY)
+_CHANGE = {"Smiling": 1.0}
 
 
 def images_per_second(work: Callable[[], int], seconds: float, threads: int | None = None) -> float:
@@ -78,18 +36,21 @@ def images_per_second(work: Callable[[], int], seconds: float, threads: int | No
     return sum(counts) / (time.perf_counter() - started)
 
 
-def limits(bundle_directory: Path, pictures: list[bytes], seconds: float) -> dict[str, float]:
-    """Images a second by workload, at the best batch of BATCHES."""
-    work = Work(loader.load(bundle_directory))
+def limits(bundle_directory: Path, pictures: list[bytes], photographs: list[bytes], seconds: float) -> dict[str, float]:
+    """Images a second by workload, at the best batch of BATCHES.
 
-    def generating(batch: int) -> Callable[[], int]:
-        return lambda: work.generate(batch) or batch
+    `pictures` are aligned faces, `photographs` are to be searched for one; without any, they are left out.
+    """
+    faces, seeds = Faces(bundle_directory, threads=1), count()
+    framed, whole = cycle(pictures), cycle(photographs)
 
-    def editing(batch: int) -> Callable[[], int]:
-        chosen = [pictures[i % len(pictures)] for i in range(batch)]
-        return lambda: work.edit(chosen) or batch
+    def work(name: str, batch: int) -> Callable[[], int]:
+        calls: dict[str, Callable[[], list[bytes]]] = {
+            "generate": lambda: faces.generate([({}, next(seeds)) for _ in range(batch)]),
+            "edit": lambda: faces.edit([(next(framed), _CHANGE) for _ in range(batch)]),
+            "photograph": lambda: faces.photograph([(data, _CHANGE) for data in islice(whole, batch)]),
+        }
+        return lambda: len(calls[name]())
 
-    return {
-        name: max(images_per_second(make(batch), seconds) for batch in BATCHES)
-        for name, make in (("generate", generating), ("edit", editing))
-    }
+    names = ["generate", "edit", *(["photograph"] if photographs else [])]
+    return {name: max(images_per_second(work(name, batch), seconds) for batch in BATCHES) for name in names}

@@ -1,4 +1,5 @@
-"""Request formats: the same two requests, a face for attributes and a seed and an edit of a JPEG, for each server."""
+"""Request formats: the same requests, a face for attributes and a seed, an edit of an aligned JPEG, and one of the
+face in a photograph, for each server."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from typing import Protocol
 from benchmarks.load import Request
 
 Attributes = dict[str, float]
-_PNG = {"Accept": "image/png"}
+_PNG, _JPEG = {"Accept": "image/png"}, {"Accept": "image/jpeg"}
 
 
 class RequestFormat(Protocol):
@@ -22,6 +23,8 @@ class RequestFormat(Protocol):
     def generate(self, attributes: Attributes, seed: int) -> Request: ...
 
     def edit(self, attributes: Attributes, picture: bytes) -> Request: ...
+
+    def photograph(self, attributes: Attributes, picture: bytes) -> Request: ...
 
 
 def _json(path: str, value: object, headers: dict[str, str] | None = None) -> Request:
@@ -34,21 +37,30 @@ def _base64(picture: bytes) -> str:
 
 @dataclass(frozen=True)
 class RawBody:
-    """Pictures as the request's body, PNG back: Facet, and servers whose handlers get the whole request."""
+    """Pictures as the request's body, pictures back: Facet, and servers whose handlers get the whole request.
+
+    `photographs` is the path that edits these."""
 
     ready: str = "/readyz"
+    photographs: str = "/v1/photograph"
 
     def generate(self, attributes: Attributes, seed: int) -> Request:
         return _json("/v1/generate", {"attributes": attributes, "seed": seed}, _PNG)
 
     def edit(self, attributes: Attributes, picture: bytes) -> Request:
-        query = urllib.parse.urlencode({"attributes": json.dumps(attributes), "output": "face"})
-        return Request.post(f"/v1/edit?{query}", "image/jpeg", picture, _PNG)
+        return self._picture("/v1/edit", picture, _PNG, attributes=json.dumps(attributes), output="face")
+
+    def photograph(self, attributes: Attributes, picture: bytes) -> Request:
+        return self._picture(self.photographs, picture, _JPEG, attributes=json.dumps(attributes))
+
+    @staticmethod
+    def _picture(path: str, picture: bytes, headers: dict[str, str], **query: str) -> Request:
+        return Request.post(f"{path}?{urllib.parse.urlencode(query)}", "image/jpeg", picture, headers)
 
 
 @dataclass(frozen=True)
 class Json:
-    """One JSON object, pictures in base64, PNG back."""
+    """One JSON object, pictures in base64, pictures back."""
 
     ready: str = "/health"
 
@@ -57,6 +69,9 @@ class Json:
 
     def edit(self, attributes: Attributes, picture: bytes) -> Request:
         return _json("/v1/edit", {"attributes": attributes, "image": _base64(picture)})
+
+    def photograph(self, attributes: Attributes, picture: bytes) -> Request:
+        return _json("/v1/photograph", {"attributes": attributes, "image": _base64(picture)})
 
 
 @dataclass(frozen=True)
@@ -71,6 +86,9 @@ class JsonBatch:
     def edit(self, attributes: Attributes, picture: bytes) -> Request:
         return _json("/v1/edit", {"items": [{"attributes": attributes, "image": _base64(picture)}]})
 
+    def photograph(self, attributes: Attributes, picture: bytes) -> Request:
+        return _json("/v1/photograph", {"items": [{"attributes": attributes, "image": _base64(picture)}]})
+
 
 @dataclass(frozen=True)
 class OpenInference:
@@ -84,9 +102,15 @@ class OpenInference:
     def edit(self, attributes: Attributes, picture: bytes) -> Request:
         return self._infer("edit", attributes=json.dumps(attributes), image=_base64(picture))
 
+    def photograph(self, attributes: Attributes, picture: bytes) -> Request:
+        return self._infer("photograph", attributes=json.dumps(attributes), image=_base64(picture))
+
     @staticmethod
     def _infer(model: str, **columns: str) -> Request:
         inputs = [
             {"name": name, "shape": [1, 1], "datatype": "BYTES", "data": [value]} for name, value in columns.items()
         ]
         return _json(f"/v2/models/{model}/infer", {"inputs": inputs})
+
+
+FACET = RawBody(photographs="/v1/edit")

@@ -1,6 +1,7 @@
 """python -m benchmarks.serving: Facet beside its peers, all serving the same bundle, under the same load.
 
 Servers take turns (A B ... A B ...): each is started, pressed with every workload at every concurrency, and stopped.
+For the workload "slider", as a visitor of the page moves one, each is started again and keeps photographs it has seen.
 Medians over the rounds are reported, since machines are shared and noisy. Peers with requirements of their own
 (benchmarks/peers/serve_NAME.txt) get an environment of their own, which `--prepare` makes.
 """
@@ -8,6 +9,7 @@ Medians over the rounds are reported, since machines are shared and noisy. Peers
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import statistics
 import subprocess
@@ -15,29 +17,53 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from benchmarks import limit, records
+from benchmarks.capacity import generated
 from benchmarks.load import Outcome, Request, ceiling, press
 from benchmarks.processes import ROOT, Instance, facet, free_port
-from benchmarks.request_formats import Json, JsonBatch, OpenInference, RawBody, RequestFormat
-from benchmarks.workloads import manifest_of, portraits, workloads
+from benchmarks.request_formats import FACET, Json, JsonBatch, OpenInference, RawBody, RequestFormat
+from benchmarks.workloads import (
+    PREVIEW,
+    WHOLE,
+    in_turn,
+    keep,
+    kept_slider,
+    manifest_of,
+    never_seen,
+    photo_edit,
+    photograph,
+    portraits,
+    slider_values,
+    workloads,
+)
+from service.bundle.manifest import EDITOR
+from service.settings import Settings
 
 PEERS = ROOT / "benchmarks" / "peers"
 ENVIRONMENTS = ROOT / ".bench"
 CONCURRENCIES = (1, 8, 64)
 _VARIETY = 64  # different requests in a workload, so that no answer comes from a cache
+_STEPS = 17  # of each slider: some servers get the photograph with every step
 
 
 class Facet:
     """The service of this repository, in the environment of this process."""
 
-    request_format = RawBody()
+    request_format = FACET
 
     def prepare(self) -> None:
         """Nothing is missing."""
 
-    def running(self, bundle: Path) -> Instance:
-        """The server, to be used in a `with`."""
-        return facet(bundle)
+    def running(self, bundle: Path, keeping: bool = False) -> Instance:
+        """The server, to be used in a `with`; `keeping` what it has found in photographs."""
+        kept = {"FACET_LATENT_CACHE_BYTES": str(Settings().latent_cache_bytes)} if keeping else {}
+        return facet(bundle, **kept)
+
+    def slider(self, instance: Instance, picture: bytes) -> list[Request]:
+        """The steps of a slider on a photograph, which `instance` keeps."""
+        return kept_slider(keep(instance, picture), _STEPS)
 
 
 @dataclass(frozen=True)
@@ -69,11 +95,16 @@ class Peer:
             subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENTS / self.name)], check=True)
         subprocess.run([self.python, "-m", "pip", "install", "--quiet", "-r", str(self.requirements)], check=True)
 
-    def running(self, bundle: Path) -> Instance:
-        """The server, to be used in a `with`."""
+    def running(self, bundle: Path, keeping: bool = False) -> Instance:
+        """The server, to be used in a `with`; `keeping` photographs decoded, with what it has found in them."""
         port = free_port()
         command = [self.python, str(self.script), str(bundle), str(port)]
-        return Instance(os.environ, command, port, self.request_format.ready)
+        kept = {"PEER_KEPT_PHOTOGRAPHS": str(_VARIETY)} if keeping else {}
+        return Instance(os.environ | kept, command, port, self.request_format.ready)
+
+    def slider(self, instance: Instance, picture: bytes) -> list[Request]:
+        """The steps of a slider on a photograph, which is sent with each of them."""
+        return [self.request_format.photograph({"Smiling": value}, picture) for value in slider_values(_STEPS)]
 
 
 SERVERS: dict[str, Facet | Peer] = {
@@ -115,6 +146,14 @@ def measure(instance: Instance, requests: list[Request], concurrency: int, secon
     )
 
 
+def photographs_of(bundle: Path) -> tuple[list[bytes], list[bytes]]:
+    """Photographs of a megapixel with a generated face, no two files the same, and the same as the page shows them."""
+    with facet(bundle) as server:
+        face = Image.open(io.BytesIO(generated(server.port)))
+    whole, preview = (never_seen(photograph(face, *size), _VARIETY) for size in (WHOLE, PREVIEW))
+    return whole, preview
+
+
 def report(samples: dict[tuple[str, str, int], list[Sample]], facts: list[str]) -> str:
     """Medians as Markdown, best throughput first."""
     lines = []
@@ -154,20 +193,32 @@ def main() -> int:
         for name in options.servers:
             SERVERS[name].prepare()
     manifest, pictures = manifest_of(bundle), portraits(bundle, _VARIETY)
+    photographs, previews = photographs_of(bundle) if EDITOR in manifest["files"] else ([], [])
     limits: dict[str, list[float]] = {}
     samples: dict[tuple[str, str, int], list[Sample]] = {}
     for number in range(options.rounds):
-        for workload, most in limit.limits(bundle, pictures, options.seconds / 4).items():
+        for workload, most in limit.limits(bundle, pictures, photographs, options.seconds / 4).items():
             limits.setdefault(workload, []).append(most)
         for name in options.servers:
             server = SERVERS[name]
+
+            def sample(instance: Instance, workload: str, requests: list[Request], concurrency: int) -> None:
+                found = measure(instance, requests, concurrency, options.seconds)
+                samples.setdefault((name, workload, concurrency), []).append(found)  # noqa: B023
+                print(f"round {number + 1}: {name} {workload} at {concurrency}: {found}", flush=True)  # noqa: B023
+
+            loads = workloads(server.request_format, manifest, pictures)
+            loads |= {"photograph": [photo_edit(file, server.request_format) for file in photographs]}
             with server.running(bundle) as instance:
-                for workload, requests in workloads(server.request_format, manifest, pictures).items():
+                for workload, requests in loads.items():
+                    for concurrency in options.concurrency if requests else []:
+                        sample(instance, workload, requests, concurrency)
+            if previews:
+                with server.running(bundle, keeping=True) as instance:
                     for concurrency in options.concurrency:
-                        sample = measure(instance, requests, concurrency, options.seconds)
-                        samples.setdefault((name, workload, concurrency), []).append(sample)
-                        print(f"round {number + 1}: {name} {workload} at {concurrency}: {sample}", flush=True)
-    fastest = asyncio.run(ceiling(workloads(RawBody(), manifest, pictures)["generate"], max(options.concurrency), 2.0))
+                        moving = in_turn([server.slider(instance, file) for file in previews[:concurrency]])
+                        sample(instance, "slider", moving, concurrency)
+    fastest = asyncio.run(ceiling(workloads(FACET, manifest, pictures)["generate"], max(options.concurrency), 2.0))
     facts = [
         f"{records.machine()}; bundle {bundle.name}; medians of {options.rounds} rounds of {options.seconds:g} s.",
         f"The load generator alone, against a server that does nothing in the same thread: {fastest:.0f} answers/s.",

@@ -26,8 +26,8 @@ from benchmarks import records
 from benchmarks.faults.mutations import mutated
 from benchmarks.load import Outcome, Request, flood, hang_up, press
 from benchmarks.processes import Instance, facet, on_last_core
-from benchmarks.request_formats import RawBody
-from benchmarks.workloads import SMILE, manifest_of, portraits, workloads
+from benchmarks.request_formats import FACET
+from benchmarks.workloads import manifest_of, photo_edit, portraits, workloads
 
 _SHARE = 0.7
 _PEAK_SECONDS = 10.0
@@ -109,18 +109,14 @@ def growth(minutes: Sequence[Minute]) -> dict[str, Growth]:
 def mixed(bundle: Path) -> list[Request]:
     """All kinds of requests in turn: faces, edits, encodings, sweeps, and pictures that are broken."""
     pictures = portraits(bundle, _PICTURES)
-    found = workloads(RawBody(), manifest_of(bundle), pictures)
+    found = workloads(FACET, manifest_of(bundle), pictures)
     encoded = [Request.post("/v1/encode", "image/jpeg", picture) for picture in pictures]
     swept = [
         Request.post("/v1/sweep?attribute=Smiling&steps=3&size=64", "image/jpeg", picture, images=3)
         for picture in pictures
     ]
     # Not the bombs: they take a core for a second each, and then the rate is not that of the mixture.
-    broken = [
-        Request.post(SMILE, "application/octet-stream", data)
-        for name, data in mutated(0, 10 * _PICTURES)
-        if not name.endswith("bomb")
-    ][:_PICTURES]
+    broken = [photo_edit(data) for name, data in mutated(0, 10 * _PICTURES) if not name.endswith("bomb")][:_PICTURES]
     return [
         request for row in zip(found["generate"], found["edit"], encoded, swept, broken, strict=True) for request in row
     ]

@@ -10,10 +10,13 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.load import Request
-from benchmarks.request_formats import RawBody, RequestFormat
+from benchmarks.processes import Instance
+from benchmarks.request_formats import FACET, RequestFormat
 
-SMILE = "/v1/edit?attributes=%7B%22Smiling%22%3A1%7D"  # the path of an edit that adds a smile
-_JPEG = {"Accept": "image/jpeg"}
+# Width and height of a photograph of a megapixel, and of what the page shows of one.
+WHOLE, PREVIEW = (1152, 864), (896, 672)
+_PREVIEW_QUALITY = 90  # as the page asks for
+_STEPS = 97  # values of a slider; a prime, so that visitors do not move in step
 
 
 def manifest_of(bundle: Path) -> dict:
@@ -50,9 +53,41 @@ def _jpeg(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def photo_edit(picture: bytes) -> Request:
+def photo_edit(picture: bytes, request_format: RequestFormat = FACET) -> Request:
     """An edit of a JPEG that is pasted back; JPEG in and out."""
-    return Request.post(SMILE, "image/jpeg", picture, _JPEG)
+    return request_format.photograph({"Smiling": 1.0}, picture)
+
+
+def never_seen(picture: bytes, count: int) -> list[bytes]:
+    """JPEG files with the same picture whose bytes differ in a comment, so that no cache knows them."""
+    return [picture[:2] + b"\xff\xfe\x00\x08" + b"%06d" % number + picture[2:] for number in range(count)]
+
+
+def slider_values(steps: int = _STEPS) -> list[float]:
+    """What a slider is at while it goes from end to end and back, each value once."""
+    there, back = np.linspace(-1, 1, steps // 2 + 1), np.linspace(0.97, -0.97, steps // 2)
+    return [round(float(value), 3) for value in np.concatenate([there, back])]
+
+
+def kept_slider(handle: str, steps: int = _STEPS) -> list[Request]:
+    """The edits of a photograph that Facet keeps while a slider moves."""
+    bodies = [
+        {"photo": handle, "attributes": {"Smiling": v}, "quality": _PREVIEW_QUALITY} for v in slider_values(steps)
+    ]
+    headers = {"Accept": "image/jpeg"}
+    return [Request.post("/v1/edit", "application/json", json.dumps(body).encode(), headers) for body in bodies]
+
+
+def keep(server: Instance, picture: bytes) -> str:
+    """The handle of a photograph that Facet keeps."""
+    with server.client as client:
+        answer = client.post("/v1/photos", content=picture, headers={"Content-Type": "image/jpeg"})
+        return answer.raise_for_status().json()["photo"]
+
+
+def in_turn(sliders: list[list[Request]]) -> list[Request]:
+    """The steps of several visitors, whose sliders move at the same time."""
+    return [step for steps in zip(*sliders, strict=True) for step in steps]
 
 
 def workloads(request_format: RequestFormat, manifest: dict, pictures: list[bytes]) -> dict[str, list[Request]]:
@@ -70,4 +105,4 @@ def workloads(request_format: RequestFormat, manifest: dict, pictures: list[byte
 
 def facet_workloads(bundle: Path, count: int = 16) -> dict[str, list[Request]]:
     """The same for Facet, from `count` pictures."""
-    return workloads(RawBody(), manifest_of(bundle), portraits(bundle, count))
+    return workloads(FACET, manifest_of(bundle), portraits(bundle, count))

@@ -26,6 +26,10 @@ class Picture(BaseModel):
     image: str  # base64
     attributes: dict[str, float]
 
+    @property
+    def pair(self) -> tuple[bytes, dict[str, float]]:
+        return base64.b64decode(self.image), self.attributes
+
 
 @bentoml.service(workers=os.cpu_count(), traffic={"timeout": 60})
 class FaceService:
@@ -38,7 +42,11 @@ class FaceService:
 
     @bentoml.api(route="/v1/edit", batchable=True, max_batch_size=BATCH, max_latency_ms=LATENCY_MILLISECONDS)
     def edit(self, items: list[Picture]) -> list[str]:
-        return _text(self.faces.edit([(base64.b64decode(each.image), each.attributes) for each in items]))
+        return _text(self.faces.edit([each.pair for each in items]))
+
+    @bentoml.api(route="/v1/photograph", batchable=True, max_batch_size=BATCH, max_latency_ms=LATENCY_MILLISECONDS)
+    def photograph(self, items: list[Picture]) -> list[str]:
+        return _text(self.faces.photograph([each.pair for each in items]))
 
 
 def _text(found: list[bytes]) -> list[str]:

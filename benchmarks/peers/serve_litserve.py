@@ -18,6 +18,8 @@ BATCH, WINDOW_SECONDS = 16, 0.005
 
 
 class Generate(litserve.LitAPI):
+    media_type = "image/png"
+
     def setup(self, device: str) -> None:
         self.faces = Faces(Path(sys.argv[1]), threads=1)
 
@@ -34,7 +36,7 @@ class Generate(litserve.LitAPI):
         return output
 
     def encode_response(self, output):
-        return Response(output, media_type="image/png")
+        return Response(output, media_type=self.media_type)
 
 
 class Edit(Generate):
@@ -45,11 +47,19 @@ class Edit(Generate):
         return self.faces.edit(list(batch))
 
 
+class Photograph(Edit):
+    media_type = "image/jpeg"
+
+    def predict(self, batch):
+        return self.faces.photograph(list(batch))
+
+
 if __name__ == "__main__":
     server = litserve.LitServer(
         [
             Generate(max_batch_size=BATCH, batch_timeout=WINDOW_SECONDS, api_path="/v1/generate"),
             Edit(max_batch_size=BATCH, batch_timeout=WINDOW_SECONDS, api_path="/v1/edit"),
+            Photograph(max_batch_size=BATCH, batch_timeout=WINDOW_SECONDS, api_path="/v1/photograph"),
         ],
         accelerator="cpu",
         workers_per_device=os.cpu_count(),

@@ -36,14 +36,23 @@ class Generate(MLModel):
 
 class Edit(Generate):
     def answer(self, attributes: list[str], image: list[str]) -> list[bytes]:
-        return self.faces.edit([(base64.b64decode(i), json.loads(a)) for a, i in zip(attributes, image, strict=True)])
+        return self.faces.edit(_pairs(attributes, image))
+
+
+class Photograph(Generate):
+    def answer(self, attributes: list[str], image: list[str]) -> list[bytes]:
+        return self.faces.photograph(_pairs(attributes, image))
+
+
+def _pairs(attributes: list[str], image: list[str]) -> list[tuple[bytes, dict[str, float]]]:
+    return [(base64.b64decode(i), json.loads(a)) for a, i in zip(attributes, image, strict=True)]
 
 
 if __name__ == "__main__":
     directory = Path(tempfile.mkdtemp(prefix="mlserver-"))
     ports = {"http_port": int(sys.argv[2]), "grpc_port": 0, "metrics_port": 0, "metrics_endpoint": None}
     (directory / "settings.json").write_text(json.dumps({**ports, "parallel_workers": os.cpu_count()}))
-    for name in ("generate", "edit"):
+    for name in ("generate", "edit", "photograph"):
         (directory / name).mkdir()
         settings = {
             "name": name,

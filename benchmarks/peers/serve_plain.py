@@ -31,6 +31,13 @@ async def edit(request: Request, attributes: str) -> Response:
     return Response(found[0], media_type="image/png")
 
 
+@app.post("/v1/photograph")
+async def photograph(request: Request, attributes: str) -> Response:
+    data, wanted = await request.body(), json.loads(attributes)
+    found = await run_in_threadpool(faces.photograph, [(data, wanted)])
+    return Response(found[0], media_type="image/jpeg")
+
+
 @app.get("/readyz")
 def ready() -> dict[str, str]:
     return {"status": "ok"}

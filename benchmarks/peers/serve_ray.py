@@ -35,6 +35,10 @@ class FaceService:
     async def edit_all(self, items: list) -> list[bytes]:
         return await asyncio.to_thread(self.faces.edit, items)
 
+    @serve.batch(max_batch_size=BATCH, batch_wait_timeout_s=WINDOW_SECONDS)
+    async def photograph_all(self, items: list) -> list[bytes]:
+        return await asyncio.to_thread(self.faces.photograph, items)
+
     @app.post("/v1/generate")
     async def generate(self, request: Request) -> Response:
         item = await request.json()
@@ -44,6 +48,11 @@ class FaceService:
     async def edit(self, request: Request, attributes: str) -> Response:
         found = await self.edit_all((await request.body(), json.loads(attributes)))
         return Response(found, media_type="image/png")
+
+    @app.post("/v1/photograph")
+    async def photograph(self, request: Request, attributes: str) -> Response:
+        found = await self.photograph_all((await request.body(), json.loads(attributes)))
+        return Response(found, media_type="image/jpeg")
 
     @app.get("/readyz")
     def ready(self) -> dict[str, str]:

@@ -32,7 +32,7 @@ async def edit_picture(
     known = attributes.known(lease, params.source_attributes)
     if params.latent is None:
         search = Search("all" if params.others else params.face, params.framed)
-        found = await faces.of_photograph(lease, picture, search, known, keep_decoded=not params.bare)
+        found = await faces.of_photograph(lease, picture, search, known, not params.bare, params.photo)
     else:
         found = faces.of_latent(lease, params, picture, known)
     after = requested.after(found.current)

@@ -44,15 +44,21 @@ class Faces(Protocol):
 
 
 async def of_photograph(
-    lease: ModelLease, picture: bytes | None, search: Search, known: np.ndarray, keep_decoded: bool = False
+    lease: ModelLease,
+    picture: bytes | None,
+    search: Search,
+    known: np.ndarray,
+    keep_decoded: bool = False,
+    handle: str | None = None,
 ) -> Faces:
     """The wanted faces of a photograph; `known` f32 [K] holds for all of them, NaN where nothing is known.
 
-    With `keep_decoded` the photograph stays decoded until it is edited, if there is room. Raises ImageErrors,
-    BatcherErrors, and a Problem where there is no such face or a key's limits forbid so many.
+    With `keep_decoded` the photograph stays decoded until it is edited, if there is room, and for the next request if
+    this one named it by its `handle`. Raises ImageErrors, BatcherErrors, and a Problem where there is no such face or a
+    key's limits forbid so many.
     """
     completed = _completed(lease.model, known)
-    photograph = finding.opened(lease, picture, keep_decoded)
+    photograph = finding.opened(lease, picture, keep_decoded, handle)
     if lease.model.editor is None:
         found, _ = await finding.find(lease, photograph, search, known)
         return DecodedFaces(lease, found, photograph)

@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image
 
 from service.errors import invalid
-from service.faces import finder
 from service.faces.finder import FaceLocation, FramedFace
 from service.imaging import alignment, codecs
 from service.pipeline.latent_cache import Encoded
@@ -51,13 +50,18 @@ class EditorViews(NamedTuple):
     matrices: np.ndarray
 
 
-def opened(lease: ModelLease, picture: bytes | None, keep_decoded: bool = False) -> Photograph:
+def opened(
+    lease: ModelLease, picture: bytes | None, keep_decoded: bool = False, handle: str | None = None
+) -> Photograph:
     """The request's photograph; with `keep_decoded` it stays decoded until it is edited, if there is room.
 
-    Raises a 422 Problem where there is no picture.
+    One that the request named by its `handle` may be decoded already. Raises a 422 Problem where there is no picture.
     """
-    photo_cache = lease.pipeline.photo_cache if keep_decoded else None
-    photograph = Photograph(required(picture), lease.pipeline.settings.max_image_pixels, photo_cache)
+    pipeline = lease.pipeline
+    photo_cache = pipeline.photo_cache if keep_decoded else None
+    photograph = Photograph(
+        required(picture), pipeline.settings.max_image_pixels, photo_cache, pipeline.photos.seen, handle
+    )
     lease.context.resources.callback(photograph.close)
     return photograph
 
@@ -151,23 +155,27 @@ def _decode_and_frame(
         if not view:
             return framed, size, None
         wanted = framed if search.face == "all" else framed[search.face : search.face + 1]
-        return framed, size, _views(lease, picture, size, [face.location for face in wanted])
+        return framed, size, _views(lease, photograph, picture, size, [face.location for face in wanted])
 
 
 def _view_again(lease: ModelLease, photograph: Photograph, locations: list[FaceLocation]) -> EditorViews:
     with lease.context.stage("decode"):
         picture, size = photograph.preview()
     with lease.context.stage("align"):
-        return _views(lease, picture, size, locations)
+        return _views(lease, photograph, picture, size, locations)
 
 
 def _views(
-    lease: ModelLease, picture: Image.Image, size: tuple[int, int], locations: list[FaceLocation]
+    lease: ModelLease,
+    photograph: Photograph,
+    picture: Image.Image,
+    size: tuple[int, int],
+    locations: list[FaceLocation],
 ) -> EditorViews:
     frame, side = lease.model.manifest.frame, lease.model.manifest.editor_frame.image_size
     inside = alignment.between(lease.model.manifest.editor_frame, frame)
     matrices = [alignment.after(location.matrix, inside) for location in locations]
-    pixels = [finder.view(picture, matrix, side, size) for matrix in matrices]
+    pixels = [photograph.view(picture, matrix, side, size) for matrix in matrices]
     return EditorViews(
         np.stack(pixels) if pixels else np.empty((0, side, side, 3), dtype=np.uint8),
         np.stack(matrices) if matrices else np.empty((0, 2, 3)),

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from dataclasses import replace
 from threading import Lock
 
+import numpy as np
 from PIL import Image
 
-from service.imaging import codecs
+from service.faces import finder
+from service.imaging import codecs, tone
 from service.imaging.codecs import Photo
+from service.imaging.tone import Tone
 
 # The longest side that finding and framing faces needs.
 LONGEST = 2000
+# Photographs of more pixels do not stay decoded: a page sends what it shows, and it shows no more.
+_LARGEST_KEPT = 1_500_000
+_KEPT_VIEWS = 8  # of one photograph
 
 
 class DecodedPhotoCache:
@@ -34,16 +42,93 @@ class DecodedPhotoCache:
             self._free += pixels
 
 
+class SeenPhoto:
+    """A decoded photograph, which nobody changes, and what every edit of it works out anew otherwise."""
+
+    def __init__(self, photo: Photo) -> None:
+        self.photo, self.tone = photo, tone_of(photo)
+        self._views: OrderedDict[tuple[bytes, int], np.ndarray] = OrderedDict()
+        self._lock = Lock()
+
+    def view(self, matrix: np.ndarray, side: int) -> np.ndarray:
+        """As `Photograph.view`."""
+        key = matrix.tobytes(), side
+        with self._lock:
+            found = self._views.get(key)
+        if found is None:
+            image = self.photo.opaque()
+            found = finder.view(image, matrix, side, image.size)
+            with self._lock:
+                self._views[key] = found
+                if len(self._views) > _KEPT_VIEWS:
+                    self._views.popitem(last=False)
+        return found
+
+
+class SeenPhotos:
+    """Photographs by the handles of those that were edited last, `max_pixels` together. Safe to use from many threads.
+
+    Who moves a slider edits the same photograph ten times a second.
+    """
+
+    def __init__(self, max_pixels: int) -> None:
+        self._max_pixels = max_pixels
+        self._photos: OrderedDict[str, SeenPhoto] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, handle: str) -> SeenPhoto | None:
+        with self._lock:
+            if handle in self._photos:
+                self._photos.move_to_end(handle)
+            return self._photos.get(handle)
+
+    def put(self, handle: str, photo: Photo) -> SeenPhoto | None:
+        """Keep a photograph unless it is large, at the cost of those that were not used for longest."""
+        if _pixels(photo) > min(self._max_pixels, _LARGEST_KEPT):
+            return None
+        seen = SeenPhoto(photo)
+        with self._lock:
+            self._photos[handle] = seen
+            self._photos.move_to_end(handle)
+            while sum(_pixels(each.photo) for each in self._photos.values()) > self._max_pixels:
+                self._photos.popitem(last=False)
+        return seen
+
+    def drop(self, handle: str) -> None:
+        """Forget a photograph, if it is there."""
+        with self._lock:
+            self._photos.pop(handle, None)
+
+
+def tone_of(photo: Photo) -> Tone | None:
+    """What an edit of the photograph has to keep: the tone of a monochrome one."""
+    return tone.GREY if photo.greyscale else tone.tone_of(photo.image)
+
+
+def _pixels(photo: Photo) -> int:
+    return photo.image.width * photo.image.height
+
+
 class Photograph:
     """The photograph of one request, encoded as `data`, of at most `max_pixels`.
 
     With a `photo_cache` it stays decoded from the search until it is edited, if there is room for it; unlike their
-    files, decoded photographs would pile up while they wait. It is closed when the request is over.
+    files, decoded photographs would pile up while they wait. It is closed when the request is over. One that the
+    request named by its `handle` stays decoded among `seen` for the next request.
     """
 
-    def __init__(self, data: bytes, max_pixels: int, photo_cache: DecodedPhotoCache | None = None) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        max_pixels: int,
+        photo_cache: DecodedPhotoCache | None = None,
+        seen: SeenPhotos | None = None,
+        handle: str | None = None,
+    ) -> None:
         self.data = data
         self._max_pixels, self._cache = max_pixels, photo_cache
+        self._all_seen, self._handle = seen, handle
+        self._seen = seen.get(handle) if seen and handle else None
         self._decoded: Photo | None = None
         self._reserved, self._closed = 0, False
         self._lock = Lock()
@@ -53,18 +138,31 @@ class Photograph:
 
         Raises ImageErrors.
         """
-        if self._cache is None or not self._room(self._cache):
-            return codecs.decode_preview(self.data, self._max_pixels, LONGEST)
-        decoded = codecs.decode_photo(self.data, self._max_pixels)
-        with self._lock:
-            self._decoded = None if self._closed else decoded
-        return decoded.opaque(), decoded.image.size
+        if self._seen is None:
+            if self._cache is None or not self._room(self._cache):
+                return codecs.decode_preview(self.data, self._max_pixels, LONGEST)
+            decoded = codecs.decode_photo(self.data, self._max_pixels)
+            if self._all_seen and self._handle:
+                self._seen = self._all_seen.put(self._handle, decoded)
+            if self._seen is None:
+                with self._lock:
+                    self._decoded = None if self._closed else decoded
+                return decoded.opaque(), decoded.image.size
+        return self._seen.photo.opaque(), self._seen.photo.image.size
 
-    def whole(self) -> Photo:
-        """The decoded photograph, which is the caller's to change. Raises ImageErrors."""
+    def view(self, preview: Image.Image, matrix: np.ndarray, side: int, size: tuple[int, int]) -> np.ndarray:
+        """A frame of the photograph, uint8 [side, side, 3]; the other arguments are those of `finder.view`."""
+        return finder.view(preview, matrix, side, size) if self._seen is None else self._seen.view(matrix, side)
+
+    def whole(self) -> tuple[Photo, Tone | None]:
+        """The decoded photograph, which is the caller's to change, and its tone. Raises ImageErrors."""
+        if self._seen is not None:
+            photo = self._seen.photo
+            return replace(photo, image=photo.image.copy()), self._seen.tone
         with self._lock:
             decoded, self._decoded = self._decoded, None
-        return decoded or codecs.decode_photo(self.data, self._max_pixels)
+        decoded = decoded or codecs.decode_photo(self.data, self._max_pixels)
+        return decoded, tone_of(decoded)
 
     def close(self) -> None:
         """Release the decoded picture; a thread that is still decoding keeps nothing."""

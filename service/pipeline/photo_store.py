@@ -9,7 +9,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from service.errors import Problem, invalid
+from service.pipeline.photo_cache import SeenPhotos
 
+# Of previews a dozen, 24 MB: so many visitors move their sliders at once.
+_SEEN_PIXELS = 8_000_000
 _OFF = "photographs are not kept by this service (FACET_PHOTO_STORE_BYTES is 0); send the picture with each request"
 _GONE = "is not kept, or no longer; send the picture itself, or POST it to /v1/photos again"
 
@@ -19,7 +22,8 @@ class PhotoStore:
 
     The least recently used goes first; with 0 bytes nothing is kept. A handle is a digest of the picture under a key
     of this process: equal pictures have equal handles, and nobody can guess the handle of a picture that they know.
-    All calls come from the event loop's thread. `clock` gives seconds.
+    All calls come from the event loop's thread. `clock` gives seconds. Those that were edited last are kept decoded
+    as well, in `seen`.
     """
 
     def __init__(self, max_bytes: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -28,6 +32,7 @@ class PhotoStore:
         self._secret = os.urandom(32)
         self._pictures: OrderedDict[str, tuple[bytes, float]] = OrderedDict()  # with the time of the last use
         self._bytes = 0
+        self.seen = SeenPhotos(_SEEN_PIXELS if max_bytes else 0)
 
     def put(self, picture: bytes) -> str:
         """Keep a picture; returns its handle. Raises a Problem: 404 if nothing is kept, 413 if it is too large."""
@@ -70,3 +75,4 @@ class PhotoStore:
     def _drop(self, handle: str) -> None:
         if dropped := self._pictures.pop(handle, None):
             self._bytes -= len(dropped[0])
+            self.seen.drop(handle)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from service.imaging import tone
 from service.imaging.codecs import Photo
 from service.imaging.paste import PhotoEdit
 from service.imaging.tone import Tone
@@ -49,9 +48,9 @@ def variants(
 
     Runs in a codec thread.
     """
-    photo = _decoded(lease, photograph)
+    photo, tone = _decoded(lease, photograph)
     with lease.context.stage("paste"):
-        return View.of(photo, region, size).variants(edits, _tone(photo)), photo.greyscale
+        return View.of(photo, region, size).variants(edits, tone), photo.greyscale
 
 
 def _edited_photograph(
@@ -63,21 +62,16 @@ def _edited_photograph(
     files: FileOptions,
 ) -> Picture:
     """The photograph with all of the edits; `after` f32 [K] are the attributes of its first face then."""
-    photo = _decoded(lease, photograph)
+    photo, tone = _decoded(lease, photograph)
     with lease.context.stage("paste"):
         changing = [edit for edit in edits if edit is not None]
-        kept = _tone(photo) if changing else None
         if params.region or params.size:
-            photo, changed = View.of(photo, params.region, params.size).edited(changing, kept), True
+            photo, changed = View.of(photo, params.region, params.size).edited(changing, tone), True
         else:
-            changed = sum(edit.onto(photo.image, kept) for edit in changing) > 0
+            changed = sum(edit.onto(photo.image, tone) for edit in changing) > 0
     return encoded_photograph(lease, photo, photograph.data, after, files, params.keep_metadata, changed)
 
 
-def _tone(photo: Photo) -> Tone | None:
-    return tone.GREY if photo.greyscale else tone.tone_of(photo.image)
-
-
-def _decoded(lease: ModelLease, photograph: Photograph) -> Photo:
+def _decoded(lease: ModelLease, photograph: Photograph) -> tuple[Photo, Tone | None]:
     with lease.context.stage("decode"):
         return photograph.whole()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from pathlib import Path
@@ -10,7 +11,16 @@ import pytest
 from PIL import Image
 
 from benchmarks.request_formats import Json, JsonBatch, OpenInference, RawBody
-from benchmarks.workloads import facet_workloads, photo_edit, photograph, portrait, workloads
+from benchmarks.workloads import (
+    facet_workloads,
+    in_turn,
+    kept_slider,
+    never_seen,
+    photo_edit,
+    photograph,
+    portrait,
+    workloads,
+)
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "celeba64"
 MANIFEST = {"attributes": [{"name": "Smiling"}, {"name": "Young"}]}
@@ -40,6 +50,13 @@ def test_no_two_requests_of_a_workload_are_the_same():
 
 
 @pytest.mark.parametrize("request_format", [RawBody(), Json(), JsonBatch(), OpenInference()], ids=repr)
+def test_each_format_carries_a_photograph_and_what_to_change(request_format):
+    path, _, body = photo_edit(b"a jpeg", request_format).parts()
+    assert "Smiling" in path + body.decode()
+    assert b"a jpeg" in body or base64.b64encode(b"a jpeg") in body
+
+
+@pytest.mark.parametrize("request_format", [RawBody(), Json(), JsonBatch(), OpenInference()], ids=repr)
 def test_each_format_carries_the_attribute_and_the_seed(request_format):
     generate = workloads(request_format, MANIFEST, [b"one", b"two"])["generate"]
     _, headers, body = generate[1].parts()
@@ -59,3 +76,38 @@ def test_an_edit_of_a_photograph_gets_a_photograph_back():
     path, headers, body = photo_edit(b"jpeg").parts()
     assert path.startswith("/v1/edit?")
     assert (headers["Content-Type"], headers["Accept"], body) == ("image/jpeg", "image/jpeg", b"jpeg")
+
+
+def test_photographs_differ_in_bytes_and_show_the_same():
+    bodies = never_seen(photograph(Image.new("RGB", (8, 8), "red"), 64, 48), 12)
+    assert len(set(bodies)) == 12
+    pictures = [Image.open(io.BytesIO(body)) for body in bodies]
+    assert {picture.size for picture in pictures} == {(64, 48)}
+    assert len({picture.tobytes() for picture in pictures}) == 1
+
+
+def test_a_slider_goes_from_end_to_end_and_back_without_a_value_twice():
+    bodies = [json.loads(request.parts()[2]) for request in kept_slider("handle")]
+    values = [body["attributes"]["Smiling"] for body in bodies]
+    assert {body["photo"] for body in bodies} == {"handle"}
+    assert len(set(values)) == len(values)
+    top = values.index(max(values))
+    assert (values[0], values[top]) == (-1, 1)
+    assert values[: top + 1] == sorted(values[: top + 1])
+    assert values[top:] == sorted(values[top:], reverse=True)
+
+
+def test_sliders_move_at_the_same_time():
+    one, other = kept_slider("one", 5), kept_slider("other", 5)
+    assert in_turn([one, other]) == [
+        one[0],
+        other[0],
+        one[1],
+        other[1],
+        one[2],
+        other[2],
+        one[3],
+        other[3],
+        one[4],
+        other[4],
+    ]

@@ -21,6 +21,10 @@ from training.config import EditorModelConfig
 from training.layers import FiLM, group_count
 
 
+# Edits show in the background where it might be the person as well, so they fade out before that is even.
+_SURE, _DOUBT = 2.0, -1.0
+
+
 class EditFields(NamedTuple):
     """What to do with a picture: `mask` f32 [N, 1, S, S] in 0..1, `gain` f32 [N, 3, S, S] in -1..1, `residual` f32
     [N, 3, S, S] in -1..1 of a picture in 0..1, and `flow` f32 [N, 2, S, S], offsets right and down in shares of the
@@ -188,7 +192,7 @@ class Editor(nn.Module):
         ]  # [N, 1, 1, 1]
         mask = torch.sigmoid(smooth[:, :1] + sharp[:, 3:]) * present
         if person is not None:  # What is behind a person stays. Masks teach where that is, edits do not.
-            mask = mask * torch.sigmoid(person.detach())
+            mask = mask * torch.sigmoid(_SURE * person.detach() + _DOUBT)
         # tanh of a slice that is not contiguous runs one value at a time on a CPU.
         gain, flow, residual = (
             torch.tanh(part.contiguous()) for part in (smooth[:, 1:4], smooth[:, 4:6], sharp[:, :3])

@@ -15,9 +15,10 @@ def test_a_kept_photograph_stands_for_itself_in_every_call(client: TestClient):
     name = {"photo": kept["photo"]}
     assert client.post("/v1/encode", json=name).json()["width"] == 178
     sent = client.post("/v1/edit", data={"attributes": '{"Smiling": 1}'}, files={"image": ("me.png", grey(20))})
-    named = client.post("/v1/edit", json={"attributes": {"Smiling": 1}, **name})
-    assert named.status_code == 200
-    assert named.content == sent.content
+    for _ in range(3):
+        named = client.post("/v1/edit", json={"attributes": {"Smiling": 1}, **name})
+        assert named.status_code == 200
+        assert named.content == sent.content
     swept = client.post("/v1/sweep", json={"attribute": "Smiling", "steps": 2, **name})
     assert swept.status_code == 200
 

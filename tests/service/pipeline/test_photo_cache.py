@@ -10,15 +10,16 @@ import pytest
 from PIL import Image
 
 from service.errors import BrokenImageError
-from service.imaging import codecs
-from service.pipeline.photo_cache import DecodedPhotoCache, Photograph
+from service.faces import finder
+from service.imaging import codecs, tone
+from service.pipeline.photo_cache import DecodedPhotoCache, Photograph, SeenPhotos
 
 WIDTH, HEIGHT = 48, 32
 LIMIT = 10 * WIDTH * HEIGHT
 
 
 def encoded(kind: str = "JPEG", mode: str = "RGB", orientation: int = 1) -> bytes:
-    pixels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, len(mode)), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, len(mode)), dtype=np.uint8).squeeze()
     buffer = io.BytesIO()
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -38,7 +39,7 @@ def test_what_was_searched_is_what_is_edited(decodings):
     photograph = Photograph(encoded(), LIMIT, DecodedPhotoCache(WIDTH * HEIGHT))
     picture, size = photograph.preview()
     assert size == picture.size == (WIDTH, HEIGHT)
-    assert photograph.whole().image is picture
+    assert photograph.whole()[0].image is picture
     assert len(decodings) == 1
 
 
@@ -47,7 +48,7 @@ def test_without_room_it_is_decoded_when_it_is_edited(decodings, photo_cache):
     photograph = Photograph(encoded(), LIMIT, photo_cache)
     picture, size = photograph.preview()
     assert (decodings, size) == ([], (WIDTH, HEIGHT))
-    whole = photograph.whole().image
+    whole = photograph.whole()[0].image
     assert np.array_equal(np.asarray(whole), np.asarray(codecs.decode(encoded(), LIMIT)))
     assert whole is not picture
 
@@ -107,3 +108,65 @@ def test_faces_are_looked_for_in_the_picture_as_it_is_seen(photo_cache, kind, mo
     seen = codecs.decode(data, LIMIT)
     assert size == seen.size == (HEIGHT, WIDTH)
     assert np.array_equal(np.asarray(picture), np.asarray(seen))
+
+
+def seen_photograph(seen: SeenPhotos, handle: str = "handle", mode: str = "RGB") -> Photograph:
+    return Photograph(encoded("PNG", mode), LIMIT, DecodedPhotoCache(LIMIT), seen, handle)
+
+
+def test_a_photograph_that_is_named_again_is_decoded_and_framed_once(decodings, monkeypatch):
+    views, sample = [], finder.view
+    monkeypatch.setattr(finder, "view", lambda *given: views.append(1) or sample(*given))
+    seen, matrix = SeenPhotos(LIMIT), np.array([[2.0, 0, 3], [0, 2.0, 4]])
+    found = []
+    for _ in range(3):
+        photograph = seen_photograph(seen)
+        picture, size = photograph.preview()
+        found.append(photograph.view(picture, matrix, 8, size))
+        photograph.close()
+    assert len(decodings) == len(views) == 1
+    assert np.array_equal(found[0], sample(codecs.decode(encoded("PNG"), LIMIT), matrix, 8, (WIDTH, HEIGHT)))
+    assert all(each is found[0] for each in found)
+
+
+def test_edits_of_a_photograph_do_not_reach_the_next_request():
+    seen = SeenPhotos(LIMIT)
+    first, second = seen_photograph(seen), seen_photograph(seen)
+    first.preview()
+    whole, _ = first.whole()
+    whole.image.paste("red", (0, 0, WIDTH, HEIGHT))
+    for photograph in (second, seen_photograph(seen)):
+        photograph.preview()
+        assert np.array_equal(np.asarray(photograph.whole()[0].image), np.asarray(codecs.decode(encoded("PNG"), LIMIT)))
+
+
+def test_a_grey_photograph_that_is_named_again_stays_grey():
+    seen = SeenPhotos(LIMIT)
+    for _ in range(2):
+        photograph = seen_photograph(seen, mode="L")
+        photograph.preview()
+        assert photograph.whole()[1] is tone.GREY
+
+
+def test_photographs_that_were_not_used_for_longest_make_room():
+    seen, photo = SeenPhotos(2 * WIDTH * HEIGHT), codecs.decode_photo(encoded(), LIMIT)
+    seen.put("old", photo)
+    seen.put("used", photo)
+    assert seen.get("old")
+    seen.put("new", photo)
+    assert seen.get("used") is None
+    assert seen.get("old")
+    assert seen.get("new")
+    seen.drop("new")
+    seen.drop("new")
+    assert seen.get("new") is None
+
+
+def test_a_large_photograph_does_not_stay_decoded(decodings):
+    seen = SeenPhotos(WIDTH * HEIGHT - 1)
+    for _ in range(2):
+        photograph = seen_photograph(seen)
+        photograph.preview()
+        photograph.whole()
+    assert len(decodings) == 2
+    assert seen.get("handle") is None

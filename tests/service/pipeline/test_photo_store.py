@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from PIL import Image
 
 from service.errors import Problem
+from service.imaging.codecs import Photo
 from service.pipeline.photo_store import PhotoStore
 
 
@@ -68,3 +70,14 @@ def test_what_cannot_be_kept_is_refused(room: int, status: int):
     with pytest.raises(Problem) as caught:
         PhotoStore(room, 60).put(b"photo")
     assert caught.value.status == status
+
+
+def test_what_is_no_longer_kept_is_no_longer_decoded_either():
+    clock = Clock()
+    store = PhotoStore(100, 60, clock)
+    handle = store.put(b"photo")
+    store.seen.put(handle, Photo(Image.new("RGB", (4, 4)), None, None))
+    assert store.seen.get(handle)
+    clock.now = 61
+    assert status_of(store, handle) == 410
+    assert store.seen.get(handle) is None

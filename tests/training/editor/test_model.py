@@ -52,7 +52,7 @@ def test_what_is_behind_the_person_stays():
     free.load_state_dict({name: value for name, value in editor.state_dict().items() if "person" not in name})
     found, unlimited = editor(image, requested), free(image, requested)
     assert found.person.shape == (2, 1, 32, 32)
-    torch.testing.assert_close(found.mask, unlimited.mask * torch.sigmoid(found.person))
+    torch.testing.assert_close(found.mask, unlimited.mask * torch.sigmoid(2 * found.person - 1))
     torch.testing.assert_close(found.residual, unlimited.residual)
     assert (found.flow.abs() <= config().model.max_flow * found.mask).all()
 
