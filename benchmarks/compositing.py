@@ -156,7 +156,6 @@ def measure(turns: int, bundle: Path) -> list[str]:
 def main() -> None:
     """Measure, print, and keep the result."""
     parser = records.parser("compositing", __doc__)
-    parser.set_defaults(bundle=records.BUNDLE.parent / "celeba128")
     parser.add_argument("--turns", type=int, default=9)
     options = parser.parse_args()
     text = "\n".join(["# Edit fields on a photograph", "", *measure(options.turns, options.bundle), ""])

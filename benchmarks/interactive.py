@@ -37,7 +37,6 @@ def report(facts: str, found: dict[tuple[str, int], Sample]) -> str:
 def main() -> int:
     """Measure and write the results."""
     parser = records.parser("interactive", __doc__)
-    parser.set_defaults(bundle=records.BUNDLE.with_name("celeba128"))
     parser.add_argument("--seconds", type=float, default=8.0, help="of each workload and number of visitors")
     options = parser.parse_args()
     bundle = options.bundle.resolve()

@@ -9,7 +9,7 @@ import platform
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-BUNDLE = Path(__file__).parents[1] / "bundles" / "celeba64"
+BUNDLE = Path(__file__).parents[1] / "bundles" / "celeba128"
 
 
 def parser(name: str, description: str, bundle: bool = True, out: bool = True) -> argparse.ArgumentParser:
