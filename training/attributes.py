@@ -109,7 +109,7 @@ _FACIAL = {
     "Pointy_Nose", "Rosy_Cheeks", "Smiling", "Wearing_Lipstick",
 }  # fmt: skip
 
-# What nobody shows in darker tones, or is labelled as having there.
+# What a picture in darker tones no longer shows, whatever its label says.
 _LIGHT = {"Blond_Hair", "Brown_Hair", "Gray_Hair", "Pale_Skin"}
 # What shows the skin of the head.
 _BARE = {"Bald"}

@@ -24,7 +24,7 @@ from training.target_confidence import TargetConfidence
 
 CLASSIFIERS = ("classifier", "robust")  # of the opponent
 _TINY = 1e-8  # a root has no gradient at 0
-_DARK = 0.1  # added to the sum of three values in 0..1, since the colour of what is nearly black is noise
+_DARK = 0.1  # of grey light added to three values in 0..1, since the colour of what is nearly black is noise
 _SAME_COLOUR = 0.03  # distance of chromaticities that a real head shows as well, between highlights and shadows
 
 
@@ -186,9 +186,8 @@ def in_frame(config: EditorConfig) -> Tensor:
 def scalp_loss(edited: Tensor, batch: Batch, face: tuple[int, int, int, int]) -> Tensor:
     """How far the colour of what became bald is from that of the box `face` of the picture; a scalar.
 
-    The data shows few bald women and few bald heads that are not in bright light, and without this bald heads are red.
-    Chromaticities are compared, so that a head may be lighter or darker than its face; pixels count by how much they
-    changed.
+    Most bald heads of the data are in bright light, and without this those that are drawn are red. Chromaticities are
+    compared, so that a head may be lighter or darker than its face; pixels count by how much they changed.
     """
     left, top, right, bottom = face
     expected = _chromaticity(batch.image[:, :, top:bottom, left:right].mean((2, 3), keepdim=True))  # [N, 3, 1, 1]
@@ -199,9 +198,9 @@ def scalp_loss(edited: Tensor, batch: Batch, face: tuple[int, int, int, int]) ->
 
 
 def _chromaticity(image: Tensor) -> Tensor:
-    """Each channel's share of the light, f32 [N, 3, H, W], of pictures f32 [N, 3, H, W] in -1..1."""
+    """Each channel's share of the light, f32 [N, 3, H, W], of pictures f32 [N, 3, H, W] in -1..1; of black a third."""
     unit = 0.5 * (image + 1)
-    return unit / (unit.sum(1, keepdim=True) + _DARK)
+    return (unit + _DARK / 3) / (unit.sum(1, keepdim=True) + _DARK)
 
 
 def _mean(values) -> Tensor:

@@ -17,11 +17,12 @@ _SPREAD = 0.1  # of the three channels' exponents around a picture's
 
 
 def draw_exponents(count: int, seed: int, config: EditorDataConfig) -> Tensor:
-    """Exponents of `count` pictures, f32 [N, 3] from about 1 to `config.darkest`, 1 where tones stay; on the CPU."""
+    """Exponents of `count` pictures, f32 [N, 3] from 1 to `config.darkest`, all 1 where tones stay; on the CPU."""
     generator = torch.Generator().manual_seed(seed)
     chosen, exponent = torch.rand(2, count, 1, generator=generator)
     channels = 1 + _SPREAD * (2 * torch.rand(count, 3, generator=generator) - 1)
-    return torch.where(chosen < config.darker, torch.exp(math.log(config.darkest) * exponent) * channels, 1.0)
+    drawn = (torch.exp(math.log(config.darkest) * exponent) * channels).clamp(1, config.darkest)
+    return torch.where(chosen < config.darker, drawn, 1.0)
 
 
 def darken(image: Tensor, exponents: Tensor) -> Tensor:

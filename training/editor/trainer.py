@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from training.target_confidence import TargetConfidence
 from training.trainer import Trainer
 
 SHEET_PICTURES = 10
+_SKULL = (62.0, 92.0)  # half axes of a bald head around the face, in pixels of the aligned picture
 
 
 class EditorTrainer(Trainer):
@@ -57,7 +59,7 @@ class EditorTrainer(Trainer):
         self.ellipse, self.face_ellipse = (
             ellipse(config, axes).to(device) for axes in (config.loss.ellipse, config.loss.face_ellipse)
         )
-        self.above_the_eyes = above_the_eyes(config).to(device)
+        self.skull = (above_the_eyes(config) * ellipse(config, _SKULL)).to(device)
         count = len(config.data.attributes)
         # Channels last: convolutions on matrix units run about 1.5 times as fast as with channels first.
         placement = {"device": device, "memory_format": torch.channels_last}
@@ -148,12 +150,14 @@ class EditorTrainer(Trainer):
         person = self._person(cut.person)
         exponents = tones.draw_exponents(size, int(seeds[2]), config.data)[mine].to(self.device)
         exponents = torch.where(requested.light[:, None], 1.0, exponents)
+        # Edits of darker pictures are to get better, and those of before are no example for that.
+        requested = replace(requested, anchored=requested.anchored & (exponents == 1).all(1))
         batch = Batch(
             tones.darken(self._pictures(cut.pixels), exponents),
             labels.to(self.device),
             person,
             person * self._near(requested.facial),
-            person * self.above_the_eyes * requested.bares[:, None, None, None],
+            person * self.skull * requested.bares[:, None, None, None],
             requested,
             views,
         )

@@ -159,9 +159,10 @@ def test_edits_to_what_most_faces_show_have_their_own_margin():
     torch.testing.assert_close(margins, torch.tensor([[0.25, 1.0], [1.0, 0.25]]))
 
 
-def test_a_bald_head_has_the_colour_of_its_face_and_may_be_lighter_or_darker():
+@pytest.mark.parametrize("face", [(0.6, 0.2, 0.0), (-0.3, -0.56, -0.68)], ids=["light", "dark"])
+def test_a_bald_head_has_the_colour_of_its_face_and_may_be_lighter_or_darker(face):
     batch = make_batch(count=2)
-    skin, red = (torch.tensor(colour)[None, :, None, None] for colour in ((0.6, 0.2, 0.0), (0.6, -0.4, -0.6)))
+    skin, red = (torch.tensor(colour)[None, :, None, None] for colour in (face, (0.6, -0.4, -0.6)))
     image = torch.full((2, 3, 32, 32), -0.8)
     left, top, right, bottom = box = objective.cheeks(CONFIG)
     image[:, :, top:bottom, left:right] = skin
@@ -174,9 +175,9 @@ def test_a_bald_head_has_the_colour_of_its_face_and_may_be_lighter_or_darker():
         edited[:, :, :8] = colour
         return objective.scalp_loss(edited.requires_grad_(), batch, box).item()
 
-    darker = 2 * (0.7 * (0.5 * (skin + 1))) - 1
-    assert loss(skin) == loss(darker) == 0
-    assert loss(red) > 0.05
+    darker, lighter = (2 * (factor * (0.5 * (skin + 1))) - 1 for factor in (0.6, 1.2))
+    assert loss(skin) == 0
+    assert max(loss(darker), loss(lighter)) < 0.01 < 0.1 < loss(red)
     assert objective.scalp_loss(image, batch, box).item() == 0  # nothing changed
 
 

@@ -12,9 +12,9 @@ def test_so_many_pictures_get_darker_and_the_others_stay():
     exponents = tones.draw_exponents(4000, 1, data(darker=0.25, darkest=2.5))
     changed = (exponents != 1).any(1)
     assert abs(changed.float().mean() - 0.25) < 0.03
-    assert exponents[changed].amin() > 0.85
-    assert 2.0 < exponents.amax() < 2.5 * 1.11
-    assert (exponents[changed].std(1) > 0).all()  # tinted as well
+    assert exponents.amin() == 1
+    assert exponents.amax() == 2.5
+    assert (exponents[changed].std(1) > 0).float().mean() > 0.9  # tinted as well
     assert (tones.draw_exponents(50, 1, data()) == 1).all()
 
 

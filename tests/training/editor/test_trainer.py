@@ -113,6 +113,8 @@ def test_darker_pictures_are_those_without_light_hair_or_skin(tmp_path):
     assert torch.equal(changed, ~after.requests.light)
     assert changed.any()
     assert not changed.all()
+    assert before.requests.anchored.any()
+    assert torch.equal(after.requests.anchored, before.requests.anchored & ~changed)
 
 
 def test_what_becomes_bald_lies_above_the_eyes(tmp_path):
