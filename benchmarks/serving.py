@@ -45,7 +45,8 @@ PEERS = ROOT / "benchmarks" / "peers"
 ENVIRONMENTS = ROOT / ".bench"
 CONCURRENCIES = (1, 8, 64)
 _VARIETY = 64  # different requests in a workload, so that no answer comes from a cache
-_STEPS = 17  # of each slider: some servers get the photograph with every step
+_STEPS = 17  # of each slider; the load generator holds a request for each step and visitor, some with the photograph
+_KEPT_BYTES = 256_000_000  # for decoded photographs, which is room for those of 64 visitors
 
 
 class Facet:
@@ -58,8 +59,10 @@ class Facet:
 
     def running(self, bundle: Path, keeping: bool = False) -> Instance:
         """The server, to be used in a `with`; `keeping` what it has found in photographs."""
-        kept = {"FACET_LATENT_CACHE_BYTES": str(Settings().latent_cache_bytes)} if keeping else {}
-        return facet(bundle, **kept)
+        if not keeping:
+            return facet(bundle)
+        latents = str(Settings().latent_cache_bytes)
+        return facet(bundle, FACET_LATENT_CACHE_BYTES=latents, FACET_PHOTO_STORE_DECODED_BYTES=str(_KEPT_BYTES))
 
     def slider(self, instance: Instance, picture: bytes) -> list[Request]:
         """The steps of a slider on a photograph, which `instance` keeps."""
@@ -217,10 +220,14 @@ def main() -> int:
                 with server.running(bundle, keeping=True) as instance:
                     for concurrency in options.concurrency:
                         moving = in_turn([server.slider(instance, file) for file in previews[:concurrency]])
+                        # Every process has to see each photograph once.
+                        asyncio.run(press(instance.port, moving, concurrency, options.seconds))
                         sample(instance, "slider", moving, concurrency)
     fastest = asyncio.run(ceiling(workloads(FACET, manifest, pictures)["generate"], max(options.concurrency), 2.0))
     facts = [
         f"{records.machine()}; bundle {bundle.name}; medians of {options.rounds} rounds of {options.seconds:g} s.",
+        "Of a slider's photograph Facet gets the handle with each step, as its page sends it, the others the file; "
+        f"all keep {_VARIETY} photographs decoded, those with several processes in each of them.",
         f"The load generator alone, against a server that does nothing in the same thread: {fastest:.0f} answers/s.",
     ]
     facts += [

@@ -16,7 +16,7 @@ from benchmarks.request_formats import FACET, RequestFormat
 # Width and height of a photograph of a megapixel, and of what the page shows of one.
 WHOLE, PREVIEW = (1152, 864), (896, 672)
 _PREVIEW_QUALITY = 90  # as the page asks for
-_STEPS = 97  # values of a slider; a prime, so that visitors do not move in step
+_STEPS = 97  # values of a slider
 
 
 def manifest_of(bundle: Path) -> dict:

@@ -130,6 +130,12 @@ class Settings(BaseSettings):
         ge=0,
         description="bytes of photographs in memory that requests may name (`POST /v1/photos`); 0: none is kept",
     )
+    photo_store_decoded_bytes: int = Field(
+        default=64_000_000,
+        ge=0,
+        description="bytes for those of these photographs that were edited last, decoded, so that a slider's next step "
+        "costs the edit alone; 0: none stays decoded",
+    )
     photo_store_seconds: float = Field(
         default=900.0, gt=0, description="seconds after its last use until a photograph is no longer kept"
     )

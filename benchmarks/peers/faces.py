@@ -10,6 +10,7 @@ import sys
 import threading
 from collections import OrderedDict
 from dataclasses import replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,28 +44,53 @@ class Found(NamedTuple):
     estimates: list[np.ndarray]  # empty until the encoder has run
 
 
+@cache
+def shared(bundle: Path, threads: int = 0) -> Faces:
+    """The same for all endpoints of a process."""
+    return Faces(bundle, threads)
+
+
 class Faces:
-    """Batches of all workloads, from requests to files. `threads` of each session; 0 lets onnxruntime choose."""
+    """Batches of all workloads, from requests to files. `threads` of each session; 0 lets onnxruntime choose.
+
+    Graphs are loaded when they are first used, so that processes of one endpoint hold no others.
+    """
 
     def __init__(self, bundle: Path, threads: int = 0) -> None:
-        loaded = loader.load(bundle)
-        self._manifest, self._names = loaded.manifest, loaded.manifest.attribute_names
-        self._frame = loaded.manifest.frame
+        self._bundle, self._manifest = (loaded := loader.load(bundle)), loaded.manifest
+        self._names, self._frame = loaded.manifest.attribute_names, loaded.manifest.frame
         self._sampler = Sampler(loaded.prior, loaded.manifest.attribute_groups)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-
-        def session(name: str) -> onnxruntime.InferenceSession | None:
-            if name not in loaded.manifest.files:
-                return None
-            return onnxruntime.InferenceSession(str(loaded.path(name)), options, providers=["CPUExecutionProvider"])
-
-        self._encoder, self._decoder = (session(name) for name in GRAPHS)
-        self._editor, self._prior = session(EDITOR), session(LEARNED_PRIOR)
-        self._finder = FaceFinder(Detector(ROOT / "weights"))
+        self._options = onnxruntime.SessionOptions()
+        self._options.intra_op_num_threads = threads
+        self._options.log_severity_level = 3
         self._kept: OrderedDict[bytes, Found] = OrderedDict()
         self._lock = threading.Lock()
+
+    @cached_property
+    def _encoder(self) -> onnxruntime.InferenceSession:
+        return self._session(GRAPHS[0])
+
+    @cached_property
+    def _decoder(self) -> onnxruntime.InferenceSession:
+        return self._session(GRAPHS[1])
+
+    @cached_property
+    def _editor(self) -> onnxruntime.InferenceSession | None:
+        return self._session(EDITOR)
+
+    @cached_property
+    def _prior(self) -> onnxruntime.InferenceSession | None:
+        return self._session(LEARNED_PRIOR)
+
+    @cached_property
+    def _finder(self) -> FaceFinder:
+        return FaceFinder(Detector(ROOT / "weights"))
+
+    def _session(self, name: str) -> onnxruntime.InferenceSession | None:
+        if name not in self._manifest.files:
+            return None
+        path = str(self._bundle.path(name))
+        return onnxruntime.InferenceSession(path, self._options, providers=["CPUExecutionProvider"])
 
     def generate(self, items: list[tuple[dict[str, float], int]]) -> list[bytes]:
         """A face, a PNG, for each pair of attributes and seed."""
@@ -80,13 +106,15 @@ class Faces:
 
     def edit(self, items: list[tuple[bytes, dict[str, float]]]) -> list[bytes]:
         """The edited face, a PNG, for each pair of an aligned JPEG and attributes."""
-        decoded = (codecs.decode(data, _MAX_PIXELS) for data, _ in items)
+        decoded = [codecs.decode(data, _MAX_PIXELS) for data, _ in items]
         pictures = np.stack([codecs.framed_face(picture, self._frame)[0] for picture in decoded])
         target = self._vectors([attributes for _, attributes in items])
         latent, estimates = self._encode(pictures)
         after = np.where(np.isnan(target), estimates, target)
         if self._editor is None:
             return self._draw(latent, after)
+        if (frame := self._manifest.editor_frame) != self._frame:
+            pictures = np.stack([codecs.framed_face(picture, frame)[0] for picture in decoded])
         fields = self._fields(pictures, estimates, after)
         return [_png(edit_fields.apply(picture, each)) for picture, each in zip(pictures, fields, strict=True)]
 

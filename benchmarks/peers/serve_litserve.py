@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import litserve
-from faces import Faces
+from faces import shared
 from fastapi import Response
 
 BATCH, WINDOW_SECONDS = 16, 0.005
@@ -21,7 +21,7 @@ class Generate(litserve.LitAPI):
     media_type = "image/png"
 
     def setup(self, device: str) -> None:
-        self.faces = Faces(Path(sys.argv[1]), threads=1)
+        self.faces = shared(Path(sys.argv[1]), threads=1)
 
     def decode_request(self, request):
         return request["attributes"], request["seed"]

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from faces import Faces
+from faces import shared
 from mlserver import MLModel
 from mlserver.codecs import StringCodec
 from mlserver.types import InferenceRequest, InferenceResponse
@@ -22,7 +22,7 @@ BATCH, WINDOW_SECONDS = 16, 0.005
 
 class Generate(MLModel):
     async def load(self) -> bool:
-        self.faces = Faces(Path(os.environ["PEER_BUNDLE"]), threads=1)
+        self.faces = shared(Path(os.environ["PEER_BUNDLE"]), threads=1)
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:

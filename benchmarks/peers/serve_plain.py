@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Annotated
 
 import uvicorn
-from faces import Faces
+from faces import shared
 from fastapi import Body, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-faces = Faces(Path(sys.argv[1]))
+faces = shared(Path(sys.argv[1]))
 app = FastAPI()
 
 

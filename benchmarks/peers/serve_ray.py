@@ -23,9 +23,9 @@ app = FastAPI()
 class FaceService:
     def __init__(self, bundle: str, directory: str) -> None:
         sys.path.insert(0, directory)
-        from faces import Faces
+        from faces import shared
 
-        self.faces = Faces(Path(bundle), threads=1)
+        self.faces = shared(Path(bundle), threads=1)
 
     @serve.batch(max_batch_size=BATCH, batch_wait_timeout_s=WINDOW_SECONDS)
     async def generate_all(self, items: list) -> list[bytes]:

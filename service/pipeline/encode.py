@@ -45,7 +45,7 @@ async def encode_picture(
     picture = pipeline.photos.picture(params.photo, picture)
     lease = pipeline.lease(context, params.model, "encoder")
     known = attributes.known(lease, params.attributes, "attributes")
-    photograph, search = finding.opened(lease, picture), Search(params.face, params.framed)
+    photograph, search = finding.opened(lease, picture, handle=params.photo), Search(params.face, params.framed)
     found, _ = await finding.find(lease, photograph, search, known)
     context.count("encode", len(found.locations))
     rows = zip(found.locations, found.mean, found.log_variance, found.attributes, strict=True)

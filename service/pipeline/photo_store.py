@@ -11,8 +11,6 @@ from collections.abc import Callable
 from service.errors import Problem, invalid
 from service.pipeline.photo_cache import SeenPhotos
 
-# Of previews a dozen, 24 MB: so many visitors move their sliders at once.
-_SEEN_PIXELS = 8_000_000
 _OFF = "photographs are not kept by this service (FACET_PHOTO_STORE_BYTES is 0); send the picture with each request"
 _GONE = "is not kept, or no longer; send the picture itself, or POST it to /v1/photos again"
 
@@ -23,16 +21,18 @@ class PhotoStore:
     The least recently used goes first; with 0 bytes nothing is kept. A handle is a digest of the picture under a key
     of this process: equal pictures have equal handles, and nobody can guess the handle of a picture that they know.
     All calls come from the event loop's thread. `clock` gives seconds. Those that were edited last are kept decoded
-    as well, in `seen`.
+    as well, in `seen`, with `decoded_bytes` together.
     """
 
-    def __init__(self, max_bytes: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, max_bytes: int, seconds: float, clock: Callable[[], float] = time.monotonic, decoded_bytes: int = 0
+    ) -> None:
         self.seconds = seconds
         self._max_bytes, self._clock = max_bytes, clock
         self._secret = os.urandom(32)
         self._pictures: OrderedDict[str, tuple[bytes, float]] = OrderedDict()  # with the time of the last use
         self._bytes = 0
-        self.seen = SeenPhotos(_SEEN_PIXELS if max_bytes else 0)
+        self.seen = SeenPhotos(decoded_bytes)
 
     def put(self, picture: bytes) -> str:
         """Keep a picture; returns its handle. Raises a Problem: 404 if nothing is kept, 413 if it is too large."""
@@ -45,6 +45,7 @@ class PhotoStore:
         self._drop(handle)
         self._pictures[handle] = (picture, self._clock())
         self._bytes += len(picture)
+        self.seen.admit(handle)
         self._expire()
         while self._bytes > self._max_bytes:
             self._drop(next(iter(self._pictures)))

@@ -64,7 +64,11 @@ class Pipeline:
             latents=LatentCache(settings.latent_cache_bytes, metrics),
             faces=FaceFinder.of(settings),
             photo_cache=DecodedPhotoCache(settings.max_image_pixels),
-            photos=PhotoStore(settings.photo_store_bytes, settings.photo_store_seconds),
+            photos=PhotoStore(
+                settings.photo_store_bytes,
+                settings.photo_store_seconds,
+                decoded_bytes=settings.photo_store_decoded_bytes,
+            ),
             credentials=Credentials.of(settings),
             **others,
         )

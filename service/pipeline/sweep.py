@@ -66,7 +66,8 @@ async def _face(lease: ModelLease, params: SweepParameters, picture: bytes | Non
     if picture is not None:
         if params.seed is not None:
             raise invalid("seed", params.seed, "cannot be given together with an image")
-        return await faces.of_photograph(lease, picture, Search(params.face, params.framed), known)
+        search = Search(params.face, params.framed)
+        return await faces.of_photograph(lease, picture, search, known, handle=params.photo)
     if params.seed is None:
         raise invalid("image", None, "is required, or a latent, or a seed")
     (given,) = attributes.targets(lease, {"attributes": params.attributes})

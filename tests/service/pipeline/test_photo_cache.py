@@ -12,7 +12,8 @@ from PIL import Image
 from service.errors import BrokenImageError
 from service.faces import finder
 from service.imaging import codecs, tone
-from service.pipeline.photo_cache import DecodedPhotoCache, Photograph, SeenPhotos
+from service.imaging.codecs import Photo
+from service.pipeline.photo_cache import DecodedPhotoCache, Photograph, SeenPhoto, SeenPhotos
 
 WIDTH, HEIGHT = 48, 32
 LIMIT = 10 * WIDTH * HEIGHT
@@ -110,14 +111,21 @@ def test_faces_are_looked_for_in_the_picture_as_it_is_seen(photo_cache, kind, mo
     assert np.array_equal(np.asarray(picture), np.asarray(seen))
 
 
-def seen_photograph(seen: SeenPhotos, handle: str = "handle", mode: str = "RGB") -> Photograph:
-    return Photograph(encoded("PNG", mode), LIMIT, DecodedPhotoCache(LIMIT), seen, handle)
+def admitting(*handles: str, max_bytes: int = 10**6) -> SeenPhotos:
+    seen = SeenPhotos(max_bytes)
+    for handle in handles or ("handle",):
+        seen.admit(handle)
+    return seen
+
+
+def seen_photograph(seen: SeenPhotos, **file) -> Photograph:
+    return Photograph(encoded(**{"kind": "PNG"} | file), LIMIT, DecodedPhotoCache(LIMIT), seen, "handle")
 
 
 def test_a_photograph_that_is_named_again_is_decoded_and_framed_once(decodings, monkeypatch):
     views, sample = [], finder.view
     monkeypatch.setattr(finder, "view", lambda *given: views.append(1) or sample(*given))
-    seen, matrix = SeenPhotos(LIMIT), np.array([[2.0, 0, 3], [0, 2.0, 4]])
+    seen, matrix = admitting(), np.array([[2.0, 0, 3], [0, 2.0, 4]])
     found = []
     for _ in range(3):
         photograph = seen_photograph(seen)
@@ -129,19 +137,30 @@ def test_a_photograph_that_is_named_again_is_decoded_and_framed_once(decodings, 
     assert all(each is found[0] for each in found)
 
 
-def test_edits_of_a_photograph_do_not_reach_the_next_request():
-    seen = SeenPhotos(LIMIT)
-    first, second = seen_photograph(seen), seen_photograph(seen)
+def test_one_that_is_decoded_only_to_be_edited_is_kept_as_well(decodings):
+    """As where the latent cache knows its face already."""
+    seen = admitting()
+    for _ in range(2):
+        seen_photograph(seen).whole()
+    assert len(decodings) == 1
+
+
+@pytest.mark.parametrize("file", [{}, {"mode": "RGBA"}, {"kind": "JPEG", "orientation": 6}], ids=repr)
+def test_edits_of_a_photograph_do_not_reach_the_next_request(file):
+    seen, expected = admitting(), codecs.decode_photo(encoded(**{"kind": "PNG"} | file), LIMIT)
+    first, second = seen_photograph(seen, **file), seen_photograph(seen, **file)
     first.preview()
     whole, _ = first.whole()
-    whole.image.paste("red", (0, 0, WIDTH, HEIGHT))
-    for photograph in (second, seen_photograph(seen)):
-        photograph.preview()
-        assert np.array_equal(np.asarray(photograph.whole()[0].image), np.asarray(codecs.decode(encoded("PNG"), LIMIT)))
+    whole.image.paste("red", (0, 0, *whole.image.size))
+    for photograph in (second, seen_photograph(seen, **file)):
+        picture, size = photograph.preview()
+        assert np.array_equal(np.asarray(picture), np.asarray(expected.opaque()))
+        assert size == expected.image.size
+        assert np.array_equal(np.asarray(photograph.whole()[0].image), np.asarray(expected.image))
 
 
 def test_a_grey_photograph_that_is_named_again_stays_grey():
-    seen = SeenPhotos(LIMIT)
+    seen = admitting()
     for _ in range(2):
         photograph = seen_photograph(seen, mode="L")
         photograph.preview()
@@ -149,24 +168,43 @@ def test_a_grey_photograph_that_is_named_again_stays_grey():
 
 
 def test_photographs_that_were_not_used_for_longest_make_room():
-    seen, photo = SeenPhotos(2 * WIDTH * HEIGHT), codecs.decode_photo(encoded(), LIMIT)
+    photo = codecs.decode_photo(encoded(), LIMIT)
+    seen = admitting("old", "used", "new", max_bytes=2 * SeenPhoto(photo).size)
     seen.put("old", photo)
     seen.put("used", photo)
     assert seen.get("old")
     seen.put("new", photo)
-    assert seen.get("used") is None
-    assert seen.get("old")
-    assert seen.get("new")
-    seen.drop("new")
-    seen.drop("new")
-    assert seen.get("new") is None
+    assert [handle for handle in ("old", "used", "new") if seen.get(handle)] == ["old", "new"]
 
 
-def test_a_large_photograph_does_not_stay_decoded(decodings):
-    seen = SeenPhotos(WIDTH * HEIGHT - 1)
+def test_their_views_count_as_well():
+    photo = codecs.decode_photo(encoded(), LIMIT)
+    seen = admitting("one", "other", max_bytes=2 * SeenPhoto(photo).size)
+    seen.put("one", photo).view(np.eye(2, 3), 8)
+    seen.put("other", photo)
+    assert seen.get("one") is None
+
+
+def test_a_photograph_that_was_dropped_meanwhile_is_not_kept():
+    seen, photo = admitting(), codecs.decode_photo(encoded(), LIMIT)
+    seen.put("handle", photo)
+    seen.drop("handle")
+    assert seen.get("handle") is None
+    assert seen.put("handle", photo) is None
+    assert seen.get("handle") is None
+
+
+@pytest.mark.parametrize(("width", "kept"), [(1500, True), (1501, False)])
+def test_a_large_photograph_does_not_stay_decoded(width, kept):
+    seen = admitting(max_bytes=10**8)
+    seen.put("handle", Photo(Image.new("RGB", (width, 1000)), None, None))
+    assert (seen.get("handle") is not None) == kept
+
+
+def test_there_may_be_no_room_at_all(decodings):
+    seen = admitting(max_bytes=0)
     for _ in range(2):
         photograph = seen_photograph(seen)
         photograph.preview()
         photograph.whole()
     assert len(decodings) == 2
-    assert seen.get("handle") is None

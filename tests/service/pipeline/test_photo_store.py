@@ -74,7 +74,7 @@ def test_what_cannot_be_kept_is_refused(room: int, status: int):
 
 def test_what_is_no_longer_kept_is_no_longer_decoded_either():
     clock = Clock()
-    store = PhotoStore(100, 60, clock)
+    store = PhotoStore(100, 60, clock, decoded_bytes=10**6)
     handle = store.put(b"photo")
     store.seen.put(handle, Photo(Image.new("RGB", (4, 4)), None, None))
     assert store.seen.get(handle)
