@@ -56,12 +56,24 @@ def framing(photo: Image.Image) -> Image.Image:
     return drawn
 
 
+def below(*pictures: Image.Image) -> Image.Image:
+    """Pictures below each other, their right sides on one line."""
+    width = max(picture.width for picture in pictures)
+    sheet, top = Image.new("RGB", (width, sum(picture.height for picture in pictures)), "white"), 0
+    for picture in pictures:
+        sheet.paste(picture, (width - picture.width, top))
+        top += picture.height
+    return sheet
+
+
+# What the README adds to a generated face, little by little.
+ADDED = ("Smiling", "Eyeglasses", "Bangs", "Blond_Hair", "Gray_Hair", "Bald")
 # What the README shows of a photograph, left to right, after the untouched one.
 SHOWN = ({"Smiling": -1}, {"Eyeglasses": 1}, {"Black_Hair": 1}, {"Gray_Hair": 1}, {"No_Beard": -1})
 
 
 def main() -> None:
-    """Write docs/images/api-*.jpg, framing.jpg and edits-photograph.jpg."""
+    """Write docs/images/api-*.jpg, framing.jpg, edits-photograph.jpg and sweep.jpg."""
     whole = Image.fromarray(skimage.data.astronaut())
     photo = whole.crop((60, 0, 400, 340))
     with Client.local(sensitive_attributes=True) as facet:
@@ -70,6 +82,7 @@ def main() -> None:
             "sweep": facet.sweep(photo, "Smiling", start=-1, steps=5, target=-1, size=160),
             "sweep-two": facet.sweep(None, ["Smiling", "Young"], seed=3, start=-1, steps=5, size=96),
         }
+        strips = [facet.sweep(None, name, seed=1013, start=0, steps=7, size=128).image() for name in ADDED]
         (face,) = facet.encode(photo).faces
         wishes = ({"Black_Hair": 1}, {"Mustache": 1}, {"Brown_Hair": 1})
         edited = [facet.edit(photo, wish).image().convert("RGB") for wish in wishes]
@@ -80,6 +93,7 @@ def main() -> None:
         found.image().convert("RGB").save(OUT / f"api-{name}.jpg", quality=88)
     outlined(photo, face).save(OUT / "api-encode.jpg", quality=88)
     beside(photo, *edited).save(OUT / "api-edit.jpg", quality=88)
+    below(*(strip.convert("RGB") for strip in strips)).save(OUT / "sweep.jpg", quality=88)
     framing(whole).save(OUT / "framing.jpg", quality=88)
     part = (95, 0, 335, 240)
     beside(*(picture.crop(part) for picture in (whole, *shown))).save(OUT / "edits-photograph.jpg", quality=90)
