@@ -17,6 +17,8 @@ from PIL import Image
 import facet
 from benchmarks.peers.faces import ROOT, Faces
 from benchmarks.workloads import photograph, portrait
+from service.faces.detector import Detector
+from service.faces.weights import WeightsError
 
 BUNDLE = ROOT / "bundles" / "celeba128"
 REQUIREMENTS = sorted((ROOT / "benchmarks" / "peers").glob("serve_*.txt"))
@@ -39,6 +41,17 @@ def faces() -> Faces:
 def client():
     with facet.Client.local(bundles=BUNDLE.parent, default_model=BUNDLE.name) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def pictures(client: facet.Client) -> list[bytes]:
+    """Photographs with a generated face."""
+    try:
+        Detector(ROOT / "weights")
+    except WeightsError as exc:
+        pytest.skip(str(exc))
+    face = client.generate({"Smiling": -1.0}, seed=5, format="png").image()
+    return [photograph(face, *size) for size in ((640, 480), (512, 384))]
 
 
 def pixels(data: bytes) -> np.ndarray:
@@ -96,9 +109,8 @@ def test_edits_of_framed_faces_are_those_of_the_service(faces: Faces, client: fa
     assert difference.max() <= 1
 
 
-def test_edits_of_photographs_are_those_of_the_service(faces: Faces, client: facet.Client):
-    face = client.generate({"Smiling": -1.0}, seed=5, format="png").image()
-    picture = photograph(face, 640, 480)
+def test_edits_of_photographs_are_those_of_the_service(faces: Faces, client: facet.Client, pictures: list[bytes]):
+    picture = pictures[0]
     before = pixels(picture)
     (ours,) = faces.photograph([(picture, {"Smiling": 1.0})])
     theirs = np.asarray(client.edit(picture, {"Smiling": 1.0}).image().convert("RGB"), dtype=np.int16)
@@ -106,9 +118,8 @@ def test_edits_of_photographs_are_those_of_the_service(faces: Faces, client: fac
     assert np.abs(pixels(ours) - theirs).mean() < 0.02
 
 
-def test_a_batch_gives_what_its_requests_give_alone(faces: Faces, client: facet.Client):
-    face = client.generate({"Smiling": -1.0}, seed=5, format="png").image()
-    items = [(photograph(face, *size), {"Smiling": 1.0}) for size in ((640, 480), (512, 384))]
+def test_a_batch_gives_what_its_requests_give_alone(faces: Faces, pictures: list[bytes]):
+    items = [(picture, {"Smiling": 1.0}) for picture in pictures]
     together = faces.photograph(items)
     for item, found in zip(items, together, strict=True):
         (alone,) = faces.photograph([item])
