@@ -227,7 +227,7 @@ def large_file(bundle: Bundle, weights: Path, picture: Image.Image, rounds: int 
             both = np.concatenate([estimates, -estimates])
             drawn = runtime.decoder({"latent": np.repeat(found["mean"], 2, axis=0), "attributes": both})["image"]
         with stage("paste"):
-            whole, _ = photo.whole()
+            whole = photo.whole()
             paste.paste_into(whole.image, [(face.location.matrix, *drawn)])
         with stage("encode"):
             codecs.encode_photo(whole, "jpeg", 90)

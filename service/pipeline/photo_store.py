@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from service.errors import Problem, invalid
-from service.pipeline.photo_cache import SeenPhotos
+from service.pipeline.seen_photos import SeenPhotos
 
 _OFF = "photographs are not kept by this service (FACET_PHOTO_STORE_BYTES is 0); send the picture with each request"
 _GONE = "is not kept, or no longer; send the picture itself, or POST it to /v1/photos again"

@@ -8,7 +8,6 @@ import numpy as np
 
 from service.imaging.codecs import Photo
 from service.imaging.paste import PhotoEdit
-from service.imaging.tone import Tone
 from service.pipeline.faces import Faces
 from service.pipeline.files import FileOptions
 from service.pipeline.parameters import EditParameters
@@ -48,9 +47,9 @@ def variants(
 
     Runs in a codec thread.
     """
-    photo, tone = _decoded(lease, photograph)
+    photo = _decoded(lease, photograph)
     with lease.context.stage("paste"):
-        return View.of(photo, region, size).variants(edits, tone), photo.greyscale
+        return View.of(photo, region, size).variants(edits, photograph.tone(photo)), photo.greyscale
 
 
 def _edited_photograph(
@@ -62,16 +61,17 @@ def _edited_photograph(
     files: FileOptions,
 ) -> Picture:
     """The photograph with all of the edits; `after` f32 [K] are the attributes of its first face then."""
-    photo, tone = _decoded(lease, photograph)
+    photo = _decoded(lease, photograph)
     with lease.context.stage("paste"):
         changing = [edit for edit in edits if edit is not None]
+        kept = photograph.tone(photo) if changing else None
         if params.region or params.size:
-            photo, changed = View.of(photo, params.region, params.size).edited(changing, tone), True
+            photo, changed = View.of(photo, params.region, params.size).edited(changing, kept), True
         else:
-            changed = sum(edit.onto(photo.image, tone) for edit in changing) > 0
+            changed = sum(edit.onto(photo.image, kept) for edit in changing) > 0
     return encoded_photograph(lease, photo, photograph.data, after, files, params.keep_metadata, changed)
 
 
-def _decoded(lease: ModelLease, photograph: Photograph) -> tuple[Photo, Tone | None]:
+def _decoded(lease: ModelLease, photograph: Photograph) -> Photo:
     with lease.context.stage("decode"):
         return photograph.whole()

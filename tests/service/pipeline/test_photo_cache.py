@@ -13,7 +13,8 @@ from service.errors import BrokenImageError
 from service.faces import finder
 from service.imaging import codecs, tone
 from service.imaging.codecs import Photo
-from service.pipeline.photo_cache import DecodedPhotoCache, Photograph, SeenPhoto, SeenPhotos
+from service.pipeline.photo_cache import DecodedPhotoCache, Photograph
+from service.pipeline.seen_photos import SeenPhoto, SeenPhotos
 
 WIDTH, HEIGHT = 48, 32
 LIMIT = 10 * WIDTH * HEIGHT
@@ -40,7 +41,7 @@ def test_what_was_searched_is_what_is_edited(decodings):
     photograph = Photograph(encoded(), LIMIT, DecodedPhotoCache(WIDTH * HEIGHT))
     picture, size = photograph.preview()
     assert size == picture.size == (WIDTH, HEIGHT)
-    assert photograph.whole()[0].image is picture
+    assert photograph.whole().image is picture
     assert len(decodings) == 1
 
 
@@ -49,7 +50,7 @@ def test_without_room_it_is_decoded_when_it_is_edited(decodings, photo_cache):
     photograph = Photograph(encoded(), LIMIT, photo_cache)
     picture, size = photograph.preview()
     assert (decodings, size) == ([], (WIDTH, HEIGHT))
-    whole = photograph.whole()[0].image
+    whole = photograph.whole().image
     assert np.array_equal(np.asarray(whole), np.asarray(codecs.decode(encoded(), LIMIT)))
     assert whole is not picture
 
@@ -150,13 +151,13 @@ def test_edits_of_a_photograph_do_not_reach_the_next_request(file):
     seen, expected = admitting(), codecs.decode_photo(encoded(**{"kind": "PNG"} | file), LIMIT)
     first, second = seen_photograph(seen, **file), seen_photograph(seen, **file)
     first.preview()
-    whole, _ = first.whole()
+    whole = first.whole()
     whole.image.paste("red", (0, 0, *whole.image.size))
     for photograph in (second, seen_photograph(seen, **file)):
         picture, size = photograph.preview()
         assert np.array_equal(np.asarray(picture), np.asarray(expected.opaque()))
         assert size == expected.image.size
-        assert np.array_equal(np.asarray(photograph.whole()[0].image), np.asarray(expected.image))
+        assert np.array_equal(np.asarray(photograph.whole().image), np.asarray(expected.image))
 
 
 def test_a_grey_photograph_that_is_named_again_stays_grey():
@@ -164,7 +165,7 @@ def test_a_grey_photograph_that_is_named_again_stays_grey():
     for _ in range(2):
         photograph = seen_photograph(seen, mode="L")
         photograph.preview()
-        assert photograph.whole()[1] is tone.GREY
+        assert photograph.tone(photograph.whole()) is tone.GREY
 
 
 def test_photographs_that_were_not_used_for_longest_make_room():
