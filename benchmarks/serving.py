@@ -14,6 +14,7 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,12 +150,46 @@ def measure(instance: Instance, requests: list[Request], concurrency: int, secon
     )
 
 
-def photographs_of(bundle: Path) -> tuple[list[bytes], list[bytes]]:
-    """Photographs of a megapixel with a generated face, no two files the same, and the same as the page shows them."""
-    with facet(bundle) as server:
-        face = Image.open(io.BytesIO(generated(server.port)))
-    whole, preview = (never_seen(photograph(face, *size), _VARIETY) for size in (WHOLE, PREVIEW))
-    return whole, preview
+@dataclass(frozen=True)
+class Material:
+    """What requests are made of: a bundle's manifest, aligned faces, photographs of a megapixel with a generated face,
+    and the same as a page shows them. No two files are the same; there are no photographs without an editor."""
+
+    manifest: dict
+    pictures: list[bytes]
+    photographs: list[bytes]
+    previews: list[bytes]
+
+    @classmethod
+    def of(cls, bundle: Path) -> Material:
+        """For a bundle's directory."""
+        manifest, pictures = manifest_of(bundle), portraits(bundle, _VARIETY)
+        if EDITOR not in manifest["files"]:
+            return cls(manifest, pictures, [], [])
+        with facet(bundle) as server:
+            face = Image.open(io.BytesIO(generated(server.port)))
+        return cls(manifest, pictures, *(never_seen(photograph(face, *size), _VARIETY) for size in (WHOLE, PREVIEW)))
+
+
+def measured(
+    server: Facet | Peer, bundle: Path, material: Material, concurrencies: list[int], seconds: float
+) -> Iterator[tuple[str, int, Sample]]:
+    """Press a server with every workload at every concurrency."""
+    loads = workloads(server.request_format, material.manifest, material.pictures)
+    if material.photographs:
+        loads["photograph"] = [photo_edit(file, server.request_format) for file in material.photographs]
+    with server.running(bundle) as instance:
+        for workload, requests in loads.items():
+            for concurrency in concurrencies:
+                yield workload, concurrency, measure(instance, requests, concurrency, seconds)
+    if not material.previews:
+        return
+    with server.running(bundle, keeping=True) as instance:
+        for concurrency in concurrencies:
+            moving = in_turn([server.slider(instance, file) for file in material.previews[:concurrency]])
+            # Every process has to see each photograph once.
+            asyncio.run(press(instance.port, moving, concurrency, seconds))
+            yield "slider", concurrency, measure(instance, moving, concurrency, seconds)
 
 
 def report(samples: dict[tuple[str, str, int], list[Sample]], facts: list[str]) -> str:
@@ -200,35 +235,22 @@ def main() -> int:
     if options.prepare:
         for name in options.servers:
             SERVERS[name].prepare()
-    manifest, pictures = manifest_of(bundle), portraits(bundle, _VARIETY)
-    photographs, previews = photographs_of(bundle) if EDITOR in manifest["files"] else ([], [])
+    material = Material.of(bundle)
     limits: dict[str, list[float]] = {}
     samples: dict[tuple[str, str, int], list[Sample]] = {}
     for number in range(options.rounds):
-        for workload, most in limit.limits(bundle, pictures, photographs, options.seconds / 4).items():
+        for workload, most in limit.limits(
+            bundle, material.pictures, material.photographs, options.seconds / 4
+        ).items():
             limits.setdefault(workload, []).append(most)
         for name in options.servers:
-            server = SERVERS[name]
-
-            def sample(instance: Instance, workload: str, requests: list[Request], concurrency: int) -> None:
-                found = measure(instance, requests, concurrency, options.seconds)
-                samples.setdefault((name, workload, concurrency), []).append(found)  # noqa: B023
-                print(f"round {number + 1}: {name} {workload} at {concurrency}: {found}", flush=True)  # noqa: B023
-
-            loads = workloads(server.request_format, manifest, pictures)
-            loads |= {"photograph": [photo_edit(file, server.request_format) for file in photographs]}
-            with server.running(bundle) as instance:
-                for workload, requests in loads.items():
-                    for concurrency in options.concurrency if requests else []:
-                        sample(instance, workload, requests, concurrency)
-            if previews:
-                with server.running(bundle, keeping=True) as instance:
-                    for concurrency in options.concurrency:
-                        moving = in_turn([server.slider(instance, file) for file in previews[:concurrency]])
-                        # Every process has to see each photograph once.
-                        asyncio.run(press(instance.port, moving, concurrency, options.seconds))
-                        sample(instance, "slider", moving, concurrency)
-    fastest = asyncio.run(ceiling(workloads(FACET, manifest, pictures)["generate"], max(options.concurrency), 2.0))
+            of_server = measured(SERVERS[name], bundle, material, options.concurrency, options.seconds)
+            for workload, concurrency, sample in of_server:
+                samples.setdefault((name, workload, concurrency), []).append(sample)
+                print(f"round {number + 1}: {name} {workload} at {concurrency}: {sample}", flush=True)
+    fastest = asyncio.run(
+        ceiling(workloads(FACET, material.manifest, material.pictures)["generate"], max(options.concurrency), 2.0)
+    )
     facts = [
         f"{records.machine()}; bundle {bundle.name}; medians of {options.rounds} rounds of {options.seconds:g} s.",
         "Of a slider's photograph Facet gets the handle with each step, as its page sends it, the others the file; "

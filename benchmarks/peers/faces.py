@@ -110,7 +110,7 @@ class Faces:
         pictures = np.stack([codecs.framed_face(picture, self._frame)[0] for picture in decoded])
         target = self._vectors([attributes for _, attributes in items])
         latent, estimates = self._encode(pictures)
-        after = np.where(np.isnan(target), estimates, target)
+        after = vectors.edited(estimates, target, 1.0)
         if self._editor is None:
             return self._draw(latent, after)
         if (frame := self._manifest.editor_frame) != self._frame:
@@ -128,7 +128,7 @@ class Faces:
                 each.estimates.append(row)
         current = np.stack([each.estimates[0] for each in found])
         target = self._vectors([attributes for _, attributes in items])
-        views, after = np.stack([each.view for each in found]), np.where(np.isnan(target), current, target)
+        views, after = np.stack([each.view for each in found]), vectors.edited(current, target, 1.0)
         fields = self._fields(views, current, after)
         return [_edited(each, one) for each, one in zip(found, fields, strict=True)]
 
