@@ -222,12 +222,7 @@ def main() -> int:
     parser = records.parser("serving", __doc__)
     parser.add_argument("--servers", nargs="+", choices=SERVERS, default=list(SERVERS))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument(
-        "--seconds",
-        type=float,
-        default=5.0,
-        help="of each measurement; answers count that begin in it, and of 64 photographs at once each takes 2.5",
-    )
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
     parser.add_argument("--concurrency", type=int, nargs="+", default=list(CONCURRENCIES))
     parser.add_argument("--prepare", action="store_true", help="make the peers' environments first")
     options = parser.parse_args()
