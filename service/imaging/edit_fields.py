@@ -64,11 +64,18 @@ def split(outputs: Mapping[str, np.ndarray]) -> Iterator[EditFields]:
 
 def apply(picture: np.ndarray, fields: EditFields) -> np.ndarray:
     """The editor's input uint8 [S, S, 3], edited; pixels with a faint mask keep their exact values."""
-    fields = fields.settled()
-    moved = _moved(picture, fields.flow)
-    levels = moved + fields.mask * (fields.gain * moved + np.float32(255) * fields.residual)
-    edited = np.rint(levels).clip(0, 255).astype(np.uint8)
-    return np.where(fields.mask > 0, edited, picture)
+    fields, edited = fields.settled(), picture.copy()
+    part = tuple(_extent(fields.mask.any(axis=axes)) for axes in ((1, 2), (0, 2)))
+    mask, moved = fields.mask[part], _moved(picture, fields.flow[part], part)
+    levels = moved + mask * (fields.gain[part] * moved + np.float32(255) * fields.residual[part])
+    np.copyto(edited[part], np.rint(levels).clip(0, 255).astype(np.uint8), where=mask > 0)
+    return edited
+
+
+def _extent(present: np.ndarray) -> slice:
+    """From the first to the last True of bool [S]; empty where there is none."""
+    where = np.flatnonzero(present)
+    return slice(where[0], where[-1] + 1) if len(where) else slice(0, 0)
 
 
 @lru_cache
@@ -80,18 +87,22 @@ def _window(size: int) -> np.ndarray:
     return np.outer(edge, edge)[:, :, None]
 
 
-def _moved(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """The picture uint8 [S, S, 3] with each pixel taken from its position plus `flow`, bilinear; f32 [S, S, 3].
+def _moved(picture: np.ndarray, flow: np.ndarray, part: tuple[slice, slice]) -> np.ndarray:
+    """A part of the picture uint8 [S, S, 3], its rows and columns, with each pixel taken from its position plus `flow`,
+    that of the part, bilinear; f32 [H, W, 3].
 
     Border pixels are repeated outside.
     """
     if not flow.any():
-        return picture.astype(np.float32)
+        return picture[part].astype(np.float32)
     size = len(picture)
-    rows, columns = np.mgrid[:size, :size].astype(np.float32)
+    rows, columns = np.mgrid[part].astype(np.float32)
     x, y = ((grid + size * flow[:, :, axis]).clip(0, size - 1) for axis, grid in enumerate((columns, rows)))
     left, top = (np.minimum(axis.astype(np.int32), size - 2) for axis in (x, y))
     across, down = (x - left)[:, :, None], (y - top)[:, :, None]
-    source = picture.astype(np.float32)
-    above, below = (source[row, left] * (1 - across) + source[row, left + 1] * across for row in (top, top + 1))
+    pixels, first = picture.reshape(-1, 3).astype(np.float32), top * size + left
+    above, below = (
+        pixels.take(corner, axis=0) * (1 - across) + pixels.take(corner + 1, axis=0) * across
+        for corner in (first, first + size)
+    )
     return above * (1 - down) + below * down

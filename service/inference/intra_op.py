@@ -1,4 +1,4 @@
-"""How many threads work on one run: all of them on a run that is alone, one on each of several at once."""
+"""How many threads work on one run: all of them on a run that has the cores to itself, one on each of several."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from service.inference.out_of_memory import Arrays
 Run = Callable[[Arrays], Arrays]
 
 
-class RunsInFlight:
-    """Counts runs that share the cores. Safe to use from many threads."""
+class BusyThreads:
+    """Counts threads that compute, and so share the cores: runs of graphs, and work on pictures. Safe to use from many
+    threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -20,7 +21,7 @@ class RunsInFlight:
 
     @contextmanager
     def enter(self) -> Iterator[bool]:
-        """A run, which is told whether it is the only one as it begins."""
+        """Some work, which is told whether it is the only one as it begins."""
         with self._lock:
             self._count += 1
             alone = self._count == 1
@@ -31,16 +32,21 @@ class RunsInFlight:
                 self._count -= 1
 
 
+# Of this process: its models and its pictures share the same cores.
+BUSY = BusyThreads()
+
+
 class IntraOpParallelism:
     """A graph in two sessions: `single` has one thread, `parallel` has several for a run that is alone.
 
     Two runs of one thread each have a third more throughput than one after the other with two threads each, and a run
-    that has the cores to itself ends sooner with all of them. Both sessions give the same values.
+    that has the cores to itself ends sooner with all of them. Beside a thread that decodes a picture it would not: the
+    threads of one run wait for each other in a busy loop. Both sessions give the same values.
     """
 
-    def __init__(self, single: Run, parallel: Run, in_flight: RunsInFlight) -> None:
-        self._single, self._parallel, self._in_flight = single, parallel, in_flight
+    def __init__(self, single: Run, parallel: Run, busy: BusyThreads = BUSY) -> None:
+        self._single, self._parallel, self._busy = single, parallel, busy
 
     def __call__(self, inputs: Arrays) -> Arrays:
-        with self._in_flight.enter() as alone:
+        with self._busy.enter() as alone:
             return (self._parallel if alone else self._single)(inputs)

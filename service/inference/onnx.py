@@ -14,7 +14,7 @@ from service.bundle.manifest import BundleError, GraphKind, Manifest
 from service.errors import RuntimeUnavailableError
 from service.inference import out_of_memory, pinned_memory
 from service.inference.batcher import buckets
-from service.inference.intra_op import IntraOpParallelism, Run, RunsInFlight
+from service.inference.intra_op import IntraOpParallelism, Run
 from service.inference.io_binding import BoundSession
 from service.inference.out_of_memory import Arrays, OutOfMemory
 from service.inference.session import CPU, CUDA, open_session, require_onnxruntime
@@ -50,8 +50,8 @@ RuntimeFactory = Callable[[Bundle, Settings], Runtime]
 class OnnxRuntime:
     """Sessions for one bundle. Raises RuntimeUnavailableError and BundleError.
 
-    On a CPU `workers` batches run in parallel, with one thread each; a batch that runs alone has a thread for each
-    worker (service.inference.intra_op). A session may be used by several threads at once.
+    On a CPU `workers` batches run in parallel, with one thread each; a batch that has the cores to itself has a
+    thread for each worker (service.inference.intra_op). A session may be used by several threads at once.
     """
 
     def __init__(self, bundle: Bundle, settings: Settings) -> None:
@@ -114,11 +114,13 @@ class OnnxRuntime:
         return session
 
     def _parallelise(self, bundle: Bundle, settings: Settings) -> None:
-        """Give a batch that runs alone several threads. The sessions for it hold the weights a second time."""
+        """Give a batch that has the cores to itself several threads.
+
+        The sessions for it hold the weights a second time.
+        """
         sessions = self._open(bundle, settings, threads=min(self.workers, _MOST_THREADS))
-        in_flight = RunsInFlight()
         for name, parallel in zip(self.graphs, self._bind(bundle, settings, sessions), strict=True):
-            self.graphs[name] = IntraOpParallelism(self.graphs[name], parallel, in_flight)
+            self.graphs[name] = IntraOpParallelism(self.graphs[name], parallel)
 
     def _bind(self, bundle: Bundle, settings: Settings, sessions: list) -> list[BoundSession]:
         """On CUDA, with buffers for every batch size, and captured as CUDA graphs if that is configured and works."""

@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 
 from service.errors import QueueFullError
 from service.imaging import codecs
+from service.inference.intra_op import BUSY
 from service.pipeline.pixel_budget import NoRoomError, PixelBudget
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
@@ -70,7 +71,7 @@ class CodecThreads:
         loop = asyncio.get_running_loop()
         done = loop.create_future()
         # In the request's context, so that what it logs there carries the request's id.
-        job = self._executor.submit(copy_context().run, work, *arguments)
+        job = self._executor.submit(copy_context().run, _counted, work, *arguments)
         self._jobs += 1
         # One message to the loop for each job: asyncio.wrap_future would send another, and each wakes it. The callback
         # must not hold the job, which holds the callback: the picture would stay until the garbage collector runs.
@@ -92,3 +93,9 @@ class CodecThreads:
             done.set_exception(error)
         else:
             done.set_result(job.result())
+
+
+def _counted(work: Callable[..., Result], *arguments: Any) -> Result:
+    """Do the work, so that runs of graphs know that they share the cores with it."""
+    with BUSY.enter():
+        return work(*arguments)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from service.bundle import loader
-from service.inference.intra_op import IntraOpParallelism, RunsInFlight
+from service.inference.intra_op import BusyThreads, IntraOpParallelism
 from service.inference.onnx import blank
 from service.inference.session import open_session
 
@@ -16,24 +16,24 @@ SHIPPED = Path(__file__).parents[3] / "bundles" / "celeba128"
 
 
 def test_graphs_that_share_the_cores_are_counted_together():
-    in_flight, seen = RunsInFlight(), []
-    inner = IntraOpParallelism(lambda _: seen.append("single"), lambda _: seen.append("parallel"), in_flight)
+    busy, seen = BusyThreads(), []
+    inner = IntraOpParallelism(lambda _: seen.append("single"), lambda _: seen.append("parallel"), busy)
 
     def around(_):
         inner({})
         seen.append("outer")
 
-    outer = IntraOpParallelism(around, around, in_flight)
+    outer = IntraOpParallelism(around, around, busy)
     outer({})
     inner({})
     assert seen == ["single", "outer", "parallel"]
 
 
-def test_a_run_that_failed_is_no_longer_in_flight():
+def test_a_run_that_failed_is_no_longer_counted():
     def fail(_):
         raise RuntimeError("broken")
 
-    runs = IntraOpParallelism(lambda _: "single", fail, RunsInFlight())
+    runs = IntraOpParallelism(lambda _: "single", fail, BusyThreads())
     for _ in range(2):
         with pytest.raises(RuntimeError, match="broken"):
             runs({})
