@@ -17,6 +17,7 @@ _STRIP = 64  # rows of a photograph that are processed at once, so that they fit
 _DENSE = 1.4  # least number of nodes per frame pixel, if the photograph has as many pixels
 _SPACINGS = (16, 12, 8, 6, 4, 3, 2, 1)
 _CHUNK = 16_384  # nodes that are computed at once
+_REACH = 4  # values: two by which bicubic upsampling spreads one, and two that no kernel is cut off at the end
 
 Box = tuple[int, int, int, int]
 
@@ -95,46 +96,57 @@ def sampled(maps: np.ndarray, matrix: np.ndarray, counts: tuple[int, int], spaci
     """
     size, scale = len(maps), alignment.scale(matrix)
     factor = 2.0 if scale > 1 else 1 / max(1, min(round(1 / scale), size))
-    planes = np.ascontiguousarray(maps.transpose(2, 0, 1))
+    part = _nonzero(maps, 1 if factor == 2 else round(1 / factor))
+    planes = np.ascontiguousarray(maps[part].transpose(2, 0, 1))
     planes = _doubled(planes) if factor == 2 else _averaged(planes, round(1 / factor))
+    # Values are at pixel centres, and there is one pixel of padding.
     padded = np.pad(planes, ((0, 0), (1, 1), (1, 1)))
-    side = padded.shape[1]
-    channels = padded.reshape(len(planes), side * side)
-    to_frame = (alignment.inverse(matrix) * factor).astype(np.float32)
+    _, high, wide = padded.shape
+    channels = padded.reshape(len(planes), high * wide)
+    to_planes = alignment.inverse(matrix) * factor
+    to_planes[:, 2] += 0.5 - factor * np.array([part[1].start, part[0].start])
+    to_planes = to_planes.astype(np.float32)
     columns = np.arange(counts[1], dtype=np.float32) * spacing + np.float32(shift)
     values = np.empty((*counts, len(channels)), dtype=np.float32)
     step = max(1, _CHUNK // counts[1])
     for start in range(0, counts[0], step):
         rows = np.arange(start, min(start + step, counts[0]), dtype=np.float32)[:, None] * spacing + np.float32(shift)
-        # Values are at pixel centres, and there is one pixel of padding.
-        x, y = (
-            (to_frame[axis, 0] * columns + (to_frame[axis, 1] * rows + (to_frame[axis, 2] + np.float32(0.5))))
-            for axis in (0, 1)
-        )
-        x, y = x.clip(0, side - 1.001), y.clip(0, side - 1.001)
+        x, y = (each[0] * columns + (each[1] * rows + each[2]) for each in to_planes)
+        x, y = x.clip(0, wide - 1.001), y.clip(0, high - 1.001)
         first_x, first_y = x.astype(np.intp), y.astype(np.intp)
         x -= first_x
         y -= first_y
-        indices = first_y * side + first_x
+        indices = first_y * wide + first_x
         for channel, flat in enumerate(channels):
-            above, below = flat.take(indices), flat.take(indices + side)
+            above, below = flat.take(indices), flat.take(indices + wide)
             above += (flat.take(indices + 1) - above) * x
-            below += (flat.take(indices + (side + 1)) - below) * x
+            below += (flat.take(indices + (wide + 1)) - below) * x
             values[start : start + step, :, channel] = above + (below - above) * y
     return values
 
 
+def _nonzero(maps: np.ndarray, step: int) -> tuple[slice, slice]:
+    """Rows and columns of maps f32 [S, S, C] that are not 0 or near such ones, in squares of `step` pixels."""
+    present = maps.any(axis=2)
+
+    def extent(axis: int) -> slice:
+        where = np.flatnonzero(present.any(axis=axis))
+        first, last = (int(where[0]), int(where[-1]) + 1) if len(where) else (0, 1)
+        return slice(max(0, first // step - _REACH) * step, min((-(-last // step) + _REACH) * step, len(maps)))
+
+    return extent(1), extent(0)
+
+
 def _doubled(planes: np.ndarray) -> np.ndarray:
-    """Bicubic upsampling (Keys 1981, a = -1/2) of f32 [C, S, S] to [C, 2 S, 2 S]."""
+    """Bicubic upsampling (Keys 1981, a = -1/2) of f32 [C, H, W] to [C, 2 H, 2 W]."""
     size = (2 * planes.shape[2], 2 * planes.shape[1])
     return np.stack([Image.fromarray(plane).resize(size, Image.Resampling.BICUBIC) for plane in planes])
 
 
 def _averaged(planes: np.ndarray, factor: int) -> np.ndarray:
-    """Means of f32 [C, S, S] over squares of `factor` pixels; incomplete squares are padded with zeros."""
+    """Means of f32 [C, H, W] over squares of `factor` pixels; incomplete squares are padded with zeros."""
     if factor == 1:
         return planes
-    beyond = -planes.shape[1] % factor
-    planes = np.pad(planes, ((0, 0), (0, beyond), (0, beyond)))
-    side = planes.shape[1] // factor
-    return planes.reshape(len(planes), side, factor, side, factor).mean(axis=(2, 4))
+    planes = np.pad(planes, ((0, 0), *((0, -length % factor) for length in planes.shape[1:])))
+    count, high, wide = planes.shape
+    return planes.reshape(count, high // factor, factor, wide // factor, factor).mean(axis=(2, 4))

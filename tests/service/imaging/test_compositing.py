@@ -181,3 +181,17 @@ def test_the_same_edit_of_a_smaller_photograph():
     half = FieldEdit(transform(factor=3.0), fields(blob(), 0.0, 0.2)).resized(np.array([[0.5], [0.5]]))
     result = np.asarray(composite(Image.fromarray(small), [half])).astype(int) - small
     assert result[65, 75].tolist() == [51] * 3  # the blob's middle, at half of (150, 130)
+
+
+@pytest.mark.parametrize("scale", [0.08, 0.3, 0.9, 1.5, 6.0])
+def test_where_maps_are_zero_makes_no_difference(scale: float):
+    maps = np.zeros((64, 64, 2), dtype=np.float32)
+    maps[17:30, 40:59] = np.random.default_rng(3).normal(size=(13, 19, 2))
+    whole = maps.copy()
+    whole[0, 0] = whole[-1, -1] = 1e-30  # so that no part of it is left out
+    matrix = scale * np.array([[0.95, -0.31, 3.0], [0.31, 0.95, 20.0]])
+    spacing = field_maps.spacing_of(matrix)
+    counts = field_maps.nodes_over((0, 0, 2 + round(80 * scale), 2 + round(100 * scale)), spacing)
+    found, expected = (field_maps.sampled(each, matrix, counts, spacing, 0.5) for each in (maps, whole))
+    assert np.abs(expected).max() > 0.01
+    np.testing.assert_allclose(found, expected, atol=1e-4)
