@@ -30,6 +30,7 @@ def bundle(arguments: argparse.Namespace) -> None:
         arguments.editor,
         arguments.prior,
         arguments.decoder,
+        arguments.editor_gains,
     )
     size = sum(entry.bytes for entry in written.manifest.files.values())
     print(f"{arguments.out}: {written.identity}, {size / 1e6:.1f} MB")
@@ -79,6 +80,9 @@ def main(words: list[str] | None = None) -> int:
     command.set_defaults(run_command=bundle)
     command.add_argument("--checkpoint", type=Path, required=True, help="a calibrated checkpoint")
     command.add_argument("--editor", type=Path, help="a checkpoint of the editor, for edits of photographs")
+    command.add_argument(
+        "--editor-gains", type=Path, help='JSON: by what the editor multiplies changes, {"Bald": {"added": 1.5}, ...}'
+    )
     command.add_argument("--prior", type=Path, help="a checkpoint of the learned prior, for faces from attributes")
     command.add_argument("--decoder", type=Path, help="a checkpoint of the decoder that was trained further")
     command.add_argument("--out", type=Path, required=True, help="the bundle's directory, bundles/NAME")

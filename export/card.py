@@ -50,8 +50,8 @@ editing pictures of people who have not agreed to it.
 Every label is an annotator's impression of a photograph, not a fact about a person. Attributes marked *sensitive* touch
 on traits that people are discriminated for.
 
-| attribute | meaning | group | sensitive | gain |
-|---|---|---|---|---|
+{_gains_explained(manifest)}| attribute | meaning | group | sensitive | gain | editor's gains |
+|---|---|---|---|---|---|
 {_attribute_rows(manifest)}
 
 ## Evaluation
@@ -99,8 +99,15 @@ def _experimental(manifest: Manifest) -> str:
     return head + "| attribute | direction | why |\n|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
+def _gains_explained(manifest: Manifest) -> str:
+    if not any(a.editor_gains for a in manifest.attributes):
+        return ""
+    return "Changes are multiplied by the editor's gains where they add or remove an attribute, else by 1.\n\n"
+
+
 def _attribute_rows(manifest: Manifest) -> str:
     return "\n".join(
-        f"| {a.name} | {a.description} | {a.group or ''} | {'yes' if a.sensitive else ''} | {a.gain:g} |"
+        f"| {a.name} | {a.description} | {a.group or ''} | {'yes' if a.sensitive else ''} | {a.gain:g} "
+        f"| {', '.join(f'{way} {gain:g}' for way, gain in a.editor_gains.items())} |"
         for a in manifest.attributes
     )

@@ -50,14 +50,20 @@ class DecoderGraph(nn.Module):
 
 
 class EditorGraph(nn.Module):
-    """`image` uint8 [N, S, S, 3], `change` f32 [N, K] -> f32 mask [N, S, S, 1], gain and residual [3], flow [2]."""
+    """`image` uint8 [N, S, S, 3], `change` f32 [N, K] -> f32 mask [N, S, S, 1], gain and residual [3], flow [2].
 
-    def __init__(self, editor: Editor) -> None:
+    `gains` f32 [2, K] multiply changes: row 0 those that remove an attribute, row 1 those that add it.
+    """
+
+    def __init__(self, editor: Editor, gains: Tensor | None = None) -> None:
         super().__init__()
         self.editor = editor
+        self.register_buffer("gains", gains)
 
     def forward(self, image: Tensor, change: Tensor) -> tuple[Tensor, ...]:
         pixels = image.permute(0, 3, 1, 2).float() / 255  # [N, 3, S, S]
+        if self.gains is not None:
+            change = change * torch.where(change > 0, self.gains[1], self.gains[0])
         *fields, _ = self.editor(pixels, change)
         return tuple(field.permute(0, 2, 3, 1).contiguous() for field in fields)
 

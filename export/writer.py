@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 from tqdm import tqdm
 
@@ -29,6 +30,7 @@ from service.bundle.manifest import (
     REQUIRED_FILES,
     SCHEMA_VERSION,
     Attribute,
+    EditorGains,
     FaceFrame,
     FileEntry,
     Interface,
@@ -54,6 +56,10 @@ LARGEST_BUCKET = 64
 _ALIGNED = ("aligned_size", "landmarks")  # of pictures that every graph of a bundle sees
 
 
+Gains = dict[str, EditorGains]  # by attribute
+_GAINS = TypeAdapter(Gains)
+
+
 class ExportError(ValueError):
     """A checkpoint that cannot become a bundle; the message says why."""
 
@@ -67,11 +73,13 @@ def write_bundle(
     editor: Path | None = None,
     prior: Path | None = None,
     decoder: Path | None = None,
+    editor_gains: Path | None = None,
 ) -> Bundle:
     """Export the checkpoint at `path` to `directory`, replacing a bundle there only once the new one is whole.
 
     `editor` and `prior` are checkpoints of the stages of those names, `decoder` one of the stage "generator": for the
-    same attributes and aligned pictures.
+    same attributes and aligned pictures. `editor_gains` is a JSON file with what changes of attributes are multiplied
+    by, {"Bald": {"added": 1.5}}; without it those of the editor's checkpoint hold, which one from a bundle has.
     Raises CheckpointError, ExportError, or ParityError when a graph does not compute what torch computes.
     """
     model, config, state = checkpoint.load_model(path)
@@ -87,6 +95,7 @@ def write_bundle(
     except ValueError as exc:
         raise ExportError(f"{path}: {exc}") from exc
     stage_entries: dict[str, Any] = {}
+    directed: Gains = {}
     if decoder is not None:
         its_config, its_state = _load_decoder(decoder, model, config)
         stage_entries["decoder_training"] = _training(its_config, its_state)
@@ -104,8 +113,9 @@ def write_bundle(
         stage_entries["prior_training"] = _training(its_config, its_state)
     if editor is not None:
         network, editor_config, editor_state = _load_editor(editor, config)
+        directed = editor_state.get("editor_gains", {}) if editor_gains is None else _read_gains(editor_gains, names)
         sizes["editor_size"] = editor_config.data.image_size
-        plans[EDITOR] = _editor_plan(network, editor_config.data.image_size, len(names))
+        plans[EDITOR] = _editor_plan(network, editor_config.data.image_size, names, directed)
         stage_entries |= {
             "editor_frame": _frame(editor_config.data),
             "editor_training": _training(editor_config, editor_state),
@@ -124,7 +134,10 @@ def write_bundle(
             weights_licence=weights_licence,
             frame=_frame(config.data),
             latent_size=model.latent_size,
-            attributes=[_attribute(name, gain, config.data) for name, gain in zip(names, gains, strict=True)],
+            attributes=[
+                _attribute(name, gain, directed.get(name, {}), config.data)
+                for name, gain in zip(names, gains, strict=True)
+            ],
             prior=gaussian.attributes_alone,
             files=_files(interfaces),
             parity=parities,
@@ -142,6 +155,18 @@ def _load_editor(path: Path, config: Config) -> tuple[Editor, EditorConfig, dict
     _check_data(path, own.data, config.data, ("attributes", *_ALIGNED))
     _round(network, path)
     return network, own, state
+
+
+def _read_gains(path: Path, names: list[str]) -> Gains:
+    """Raises ExportError that names the entry that is wrong; a missing file raises OSError."""
+    try:
+        gains = _GAINS.validate_json(path.read_bytes())
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        raise ExportError(f"{path}: {'.'.join(map(str, first['loc'])) or 'JSON'}: {first['msg']}") from exc
+    if unknown := sorted(gains.keys() - set(names)):
+        raise ExportError(f"{path}: {unknown[0]}: is not an attribute of this bundle")
+    return gains
 
 
 def _round(network: nn.Module, path: Path) -> None:
@@ -203,6 +228,8 @@ def attach_evaluation(directory: Path, report: dict) -> Bundle:
     bundle = loader.load(directory)
     if report.get("graphs") != evaluation.graph_hashes(bundle):
         raise ExportError(f"{directory}: the report is about other graphs, of {report.get('bundle')}")
+    if (strength := report.get("strength", 1.0)) != 1:
+        raise ExportError(f"{directory}: the report is about edits of strength {strength}, a bundle's is of strength 1")
     with replacing(directory) as temporary:
         manifest = copied(bundle, temporary)
         try:  # checked anew: what a report says may be anything
@@ -261,9 +288,10 @@ def source_commit() -> str:
     return f"{commit}+changes" if dirty else commit
 
 
-def _attribute(name: str, gain: float, data: DataConfig) -> Attribute:
+def _attribute(name: str, gain: float, editor_gains: EditorGains, data: DataConfig) -> Attribute:
     info = attribute_rules.describe(name, data.about)
     known = {"description": info.description, "group": info.group, "sensitive": info.sensitive}
+    known["editor_gains"] = editor_gains
     return Attribute(name=name, gain=gain, **known, **aliases.of(name, data.attributes, data.aliases))
 
 
@@ -291,14 +319,15 @@ def _vae_plans(model: ConditionalVAE, image_size: int, latent_size: int, attribu
     }
 
 
-def _editor_plan(editor: Editor, image_size: int, attributes: int) -> tuple[nn.Module, Inputs]:
+def _editor_plan(editor: Editor, image_size: int, names: list[str], gains: Gains) -> tuple[nn.Module, Inputs]:
     generator = torch.Generator().manual_seed(0)
+    rows = [[gains.get(name, {}).get(way, 1.0) for name in names] for way in ("removed", "added")]
 
     def inputs(count: int) -> dict[str, torch.Tensor]:
         image = torch.randint(0, 256, (count, image_size, image_size, 3), dtype=torch.uint8, generator=generator)
-        return {"image": image, "change": torch.rand(count, attributes, generator=generator) * 2 - 1}
+        return {"image": image, "change": torch.rand(count, len(names), generator=generator) * 2 - 1}
 
-    return EditorGraph(editor), inputs
+    return EditorGraph(editor, torch.tensor(rows) if gains else None), inputs
 
 
 def _prior_plan(prior: FlowPrior, latent_size: int, attributes: int) -> tuple[nn.Module, Inputs]:

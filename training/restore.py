@@ -57,7 +57,12 @@ def state_of(directory: Path, stage: str) -> dict[str, Any]:
         "data_sha256": training.data_sha256,
         "command": training.command,
     }
-    return state | _calibration(bundle, training) if stage == "vae" else state
+    if stage == "vae":
+        return state | _calibration(bundle, training)
+    if stage == "editor":
+        gains = {each.name: dict(each.editor_gains) for each in bundle.manifest.attributes if each.editor_gains}
+        return state | ({"editor_gains": gains} if gains else {})
+    return state
 
 
 def _network(bundle: Bundle, config: AnyConfig) -> nn.Module:

@@ -37,6 +37,7 @@ EDITOR, LEARNED_PRIOR = "editor.onnx", "prior.onnx"
 EDITOR_SAMPLES = "editor_samples.png"
 REQUIRED_FILES = (*GRAPHS, "MODEL_CARD.md", "samples.png")
 Direction = Literal["added", "removed"]
+EditorGains = dict[Direction, Annotated[float, Field(gt=0, le=2)]]  # of one attribute
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 _Alias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$", max_length=64)]
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -82,6 +83,9 @@ class Attribute(_Part):
     sensitive: bool = False
     aliases: list[_Alias] = Field(default=[], description="other names that requests may use")
     opposites: list[_Alias] = Field(default=[], description="names of its absence, whose values are its own negated")
+    editor_gains: EditorGains = Field(
+        default={}, description="calibration of the editor's changes; already inside its graph, 1 where none is given"
+    )
     experimental: dict[Direction, Annotated[str, Field(min_length=1)]] = Field(
         default={}, description="directions whose edits of photographs are not offered by default, and why, as measured"
     )

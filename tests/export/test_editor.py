@@ -19,7 +19,7 @@ from service.bundle.manifest import BundleError
 from service.inference import golden
 from service.inference.onnx import OnnxRuntime
 from service.settings import Settings
-from training import checkpoint, config, evaluation
+from training import checkpoint, config, evaluation, restore
 from training.config import Config, EditorConfig
 from training.editor.model import Editor
 from training.evaluation.masks import EditorMasks
@@ -188,3 +188,66 @@ def test_a_report_says_what_is_experimental(bundle: Bundle, tmp_path: Path, monk
         writer.attach_evaluation(directory, report | {"experimental": {"Smiling": {"sideways": "x"}}})
     again = writer.attach_evaluation(directory, report)  # which says nothing of it
     assert {a.name: a.experimental for a in again.manifest.attributes if a.experimental} == marks
+
+
+def with_gains(checkpoints: Path, tmp_path: Path, gains: str | None, editor: Path | None = None) -> int:
+    words = ["--checkpoint", str(checkpoints / "vae.pt"), "--editor", str(editor or checkpoints / "editor.pt")]
+    if gains is not None:
+        (tmp_path / "gains.json").write_text(gains)
+        words += ["--editor-gains", str(tmp_path / "gains.json")]
+    return main(["bundle", *words, "--out", str(tmp_path / "small"), "--version", "1", "--weights-licence", "CC0-1.0"])
+
+
+def test_gains_multiply_changes_of_their_direction(checkpoints: Path, bundle: Bundle, tmp_path: Path):
+    names = bundle.manifest.attribute_names
+    assert with_gains(checkpoints, tmp_path, f'{{"{names[1]}": {{"added": 1.5, "removed": 0.5}}}}') == 0
+    calibrated = loader.load(tmp_path / "small")
+    assert calibrated.manifest.attributes[1].editor_gains == {"added": 1.5, "removed": 0.5}
+    assert not calibrated.manifest.attributes[0].editor_gains
+    assert f"| {names[1]} |" in calibrated.path("MODEL_CARD.md").read_text(encoding="utf-8")
+    plain, other = (OnnxRuntime(each, Settings(device="cpu")).editor for each in (bundle, calibrated))
+    image = np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    change = np.zeros((2, len(names)), dtype=np.float32)
+    change[:, 1], change[:, 0] = (0.6, -0.6), 0.3
+    expected = change * [[1, 1.5, *[1] * (len(names) - 2)], [1, 0.5, *[1] * (len(names) - 2)]]
+    found = other({"image": image, "change": change})
+    wanted = plain({"image": image, "change": expected.astype(np.float32)})
+    for name, values in found.items():
+        np.testing.assert_allclose(values, wanted[name], atol=1e-5, err_msg=name)
+    ungained = plain({"image": image, "change": change})
+    assert any(np.abs(values - ungained[name]).max() > 1e-3 for name, values in found.items())
+
+
+def test_gains_come_back_with_the_editor(checkpoints: Path, bundle: Bundle, tmp_path: Path):
+    name = bundle.manifest.attribute_names[0]
+    state = checkpoint.load(checkpoints / "editor.pt")
+    torch.manual_seed(2)
+    for value in state["ema"].values():  # parameters that are alike become one in the graph
+        value += 0.01 * torch.randn(value.shape)
+    checkpoint.save(tmp_path / "learned.pt", state)
+    assert with_gains(checkpoints, tmp_path, f'{{"{name}": {{"removed": 0.7}}}}', tmp_path / "learned.pt") == 0
+    checkpoint.save(tmp_path / "back.pt", restore.state_of(tmp_path / "small", "editor"))
+    again = tmp_path / "again"
+    again.mkdir()
+    assert with_gains(checkpoints, again, None, tmp_path / "back.pt") == 0
+    assert loader.load(again / "small").manifest.attributes[0].editor_gains == {"removed": 0.7}
+    assert with_gains(checkpoints, again, "{}", tmp_path / "back.pt") == 0
+    assert not loader.load(again / "small").manifest.attributes[0].editor_gains
+
+
+@pytest.mark.parametrize(
+    ("gains", "said"),
+    [
+        ("nonsense", "gains.json: JSON: Invalid JSON"),
+        ('{"Wings": {"added": 1.5}}', "gains.json: Wings: is not an attribute of this bundle"),
+        ('{"Smiling": {"added": 0}}', "gains.json: Smiling.added: Input should be greater than 0"),
+        ('{"Smiling": {"added": 2.5}}', "gains.json: Smiling.added: Input should be less than or equal to 2"),
+        ('{"Smiling": {"sideways": 1}}', "gains.json: Smiling.sideways"),
+    ],
+)
+def test_wrong_gains_are_named(
+    checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], gains: str, said: str
+):
+    assert with_gains(checkpoints, tmp_path, gains) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "small").exists()

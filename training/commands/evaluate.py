@@ -87,7 +87,7 @@ def evaluate_edits(arguments: argparse.Namespace) -> int:
     judges = material.judges(judging.to(device), held_out, train, arguments.networks, arguments.cache)
     groups = dict(zip(names, bundle.manifest.attribute_groups, strict=True))
     ellipse = Ellipse(semi_axes=tuple(arguments.ellipse))
-    with ServiceEditor(bundle) as editor:
+    with ServiceEditor(bundle, arguments.strength) as editor:
         found = photographs.evaluate(editor, judges, names, faces, selected, ellipse, EditorMasks.of(bundle), groups)
     report = {
         "kind": photographs_tables.KIND,
@@ -95,6 +95,7 @@ def evaluate_edits(arguments: argparse.Namespace) -> int:
         "graphs": evaluation.graph_hashes(bundle),
         "partition": arguments.partition,
         "pictures": len(faces.files),
+        "strength": arguments.strength,
         "judge": {
             **{name: facts.get(name) for name in ("seed", "epochs", "balance", "validation")},
             "sha256": judge_sha256,
@@ -183,6 +184,7 @@ def add(commands: options.Commands) -> None:
         metavar=("WIDTH", "HEIGHT"),
         help="half axes round the face, in pixels of the aligned picture, outside which nothing should change (80 100)",
     )
+    command.add_argument("--strength", type=float, default=1.0, help="of the edits, to compare gains of an editor (1)")
     options.add_networks(command)
     command.add_argument("--out", type=Path, required=True)
 

@@ -26,7 +26,7 @@ class Editor(Protocol):
     """What is evaluated. Pictures come encoded; attributes by name, -1 absent to 1 present."""
 
     def edit(self, picture: bytes, attributes: dict[str, float]) -> np.ndarray:
-        """The edited picture at strength 1, uint8 [H, W, 3]."""
+        """The edited picture, uint8 [H, W, 3]."""
 
     def sweep(self, picture: bytes, attribute: str, target: float, steps: int, side: int) -> np.ndarray:
         """The picture from t = 0 to t = 1, uint8 [steps, H, W, 3], its longest side `side` pixels."""
@@ -38,16 +38,17 @@ class Editor(Protocol):
 class ServiceEditor:
     """POST /v1/edit, /v1/sweep and /v1/encode of a bundle, without a server. Use it in a `with` statement.
 
-    Answers are PNG, so that what is measured is the edit and not a codec. Raises EditingError.
+    Edits have that `strength`; sweeps go to 1. Answers are PNG, so that what is measured is the edit and not a codec.
+    Raises EditingError.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, strength: float = 1.0) -> None:
         try:
             from facet import Client, FacetError
         except ImportError as exc:
             raise EditingError(str(exc)) from exc
         self._refusal = FacetError
-        self._name = bundle.manifest.name
+        self._name, self._strength = bundle.manifest.name, strength
         self._directory = tempfile.TemporaryDirectory()
         # The service loads every bundle of a directory: this one alone.
         (Path(self._directory.name) / self._name).symlink_to(bundle.directory.resolve(), target_is_directory=True)
@@ -72,7 +73,8 @@ class ServiceEditor:
 
     def edit(self, picture: bytes, attributes: dict[str, float]) -> np.ndarray:
         with self._translated():
-            found = self._client.edit(picture, attributes, format="png", experimental=True, model=self._name)
+            options = {"strength": self._strength, "format": "png", "experimental": True, "model": self._name}
+            found = self._client.edit(picture, attributes, **options)
         return np.asarray(found.image().convert("RGB"))
 
     def sweep(self, picture: bytes, attribute: str, target: float, steps: int, side: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The protocol for edits of photographs: aligned pictures go through the service, and others judge what comes back.
 
-Each attribute is inverted at strength 1, as often added as removed. Labels say in which direction it goes.
+Each attribute is inverted, as often added as removed. Labels say in which direction it goes.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ def markdown(report: dict) -> str:
     """Tables: what matters in all, then each attribute and direction."""
     faces = [count for way in report["faces"].values() for count in way.values()]
     lines = [
-        f"{sum(faces)} edits at strength 1 of {report['pictures']} held-out photographs of people whom no training "
-        "picture shows, through `POST /v1/edit`.",
+        f"{sum(faces)} edits at strength {report.get('strength', 1):g} of {report['pictures']} held-out photographs of "
+        "people whom no training picture shows, through `POST /v1/edit`.",
         "",
         *_overall(report),
         "",
