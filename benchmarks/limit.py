@@ -1,7 +1,8 @@
 """What this machine can do at most: decode, graphs at the best batch and encode in one process, without HTTP.
 
 Every core has a thread that does a whole batch by itself, so nothing is handed over and nobody waits. A service that
-shares the work between requests can come near to this and not beyond.
+shares the work between requests can come near to this. Threads of one process share its interpreter, which photographs
+need most, so several processes can go beyond it.
 """
 
 from __future__ import annotations

@@ -117,8 +117,9 @@ async def press(
     """Keep `concurrency` requests under way for `warm_up` + `seconds` seconds, going round `requests`.
 
     Answers count that come after the warm-up, whenever they were asked for: counting only requests that begin after it
-    would leave out the first round of a full queue, which is most of a short measurement of slow answers. With `late`
-    those count too that come when the time is up. A connection that breaks counts as status 0 and is reopened.
+    would leave out the first round of a full queue, which is most of a short measurement of slow answers. With `late`,
+    which is for measurements without a warm-up, those count too that come when the time is up. A connection that breaks
+    counts as status 0 and is reopened.
     """
     loop, outcome = asyncio.get_running_loop(), Outcome()
     supply: Iterator[Request] = itertools.cycle(requests)

@@ -118,9 +118,9 @@ def measure(bundle: Bundle, judge: Judge | None, data: Path, weights: Path, coun
     finder, rng = FaceFinder(Detector(weights)), np.random.default_rng(0)
     errors, seams, exact, chosen, labels = [], [], [], [], []
     laid, upright = _Edits([], []), _Edits([], [])
-    with Client.local(
-        str(bundle.directory.parent), default_model=bundle.directory.name, sensitive_attributes=True
-    ) as client:
+    directory = bundle.directory
+    serving = {"default_model": directory.name, "weights": str(weights), "sensitive_attributes": True}
+    with Client.local(str(directory.parent), **serving) as client:
         for number, row in enumerate(tqdm(rows, leave=False)):
             picture = Image.open(held_out.path(row)).convert("RGB")
             scene = lay(picture, rng)
@@ -195,6 +195,8 @@ def _same_person(edits: _Edits, names: list[str], chosen: list[int]) -> dict[str
     except IdentityUnavailableError as exc:
         return str(exc)
     some = [number for number, attribute in enumerate(chosen) if names[attribute] in KEEPS_IDENTITY]
+    if not some:
+        return "-"
     before, after = (
         identity(np.stack([pictures[number] for number in some])) for pictures in (edits.before, edits.after)
     )

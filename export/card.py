@@ -50,9 +50,7 @@ editing pictures of people who have not agreed to it.
 Every label is an annotator's impression of a photograph, not a fact about a person. Attributes marked *sensitive* touch
 on traits that people are discriminated for.
 
-{_gains_explained(manifest)}| attribute | meaning | group | sensitive | gain | editor's gains |
-|---|---|---|---|---|---|
-{_attribute_rows(manifest)}
+{_attributes(manifest)}
 
 ## Evaluation
 
@@ -99,15 +97,16 @@ def _experimental(manifest: Manifest) -> str:
     return head + "| attribute | direction | why |\n|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
-def _gains_explained(manifest: Manifest) -> str:
-    if not any(a.editor_gains for a in manifest.attributes):
-        return ""
-    return "Changes are multiplied by the editor's gains where they add or remove an attribute, else by 1.\n\n"
-
-
-def _attribute_rows(manifest: Manifest) -> str:
-    return "\n".join(
-        f"| {a.name} | {a.description} | {a.group or ''} | {'yes' if a.sensitive else ''} | {a.gain:g} "
-        f"| {', '.join(f'{way} {gain:g}' for way, gain in a.editor_gains.items())} |"
+def _attributes(manifest: Manifest) -> str:
+    """A table, with the editor's gains where it has any."""
+    lines = ["| attribute | meaning | group | sensitive | gain |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {a.name} | {a.description} | {a.group or ''} | {'yes' if a.sensitive else ''} | {a.gain:g} |"
         for a in manifest.attributes
-    )
+    ]
+    if not any(a.editor_gains for a in manifest.attributes):
+        return "\n".join(lines)
+    gains = [", ".join(f"{way} {gain:g}" for way, gain in a.editor_gains.items()) for a in manifest.attributes]
+    lines = [f"{line} {cell} |" for line, cell in zip(lines, ["editor's gains", "---", *gains], strict=True)]
+    rule = "The editor multiplies a change by the gain of its attribute and direction, and by 1 where none is given."
+    return "\n".join([rule, "", *lines])

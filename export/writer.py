@@ -73,13 +73,13 @@ def write_bundle(
     editor: Path | None = None,
     prior: Path | None = None,
     decoder: Path | None = None,
-    editor_gains: Path | None = None,
+    gains_file: Path | None = None,
 ) -> Bundle:
     """Export the checkpoint at `path` to `directory`, replacing a bundle there only once the new one is whole.
 
     `editor` and `prior` are checkpoints of the stages of those names, `decoder` one of the stage "generator": for the
-    same attributes and aligned pictures. `editor_gains` is a JSON file with what changes of attributes are multiplied
-    by, {"Bald": {"added": 1.5}}; without it those of the editor's checkpoint hold, which one from a bundle has.
+    same attributes and aligned pictures. `gains_file` is a JSON file with what the editor multiplies changes by,
+    {"Bald": {"added": 1.5}}; without it the gains of the editor's checkpoint hold, which one from a bundle has.
     Raises CheckpointError, ExportError, or ParityError when a graph does not compute what torch computes.
     """
     model, config, state = checkpoint.load_model(path)
@@ -90,12 +90,14 @@ def write_bundle(
             f"{directory}: the preset's name is {config.name!r}; the bundle's directory must be called so"
         )
     names = config.data.attributes
+    if gains_file is not None and editor is None:
+        raise ExportError(f"{gains_file}: are the gains of an editor, and no --editor is given")
     try:
         refuse_ratings(names)  # now, not after the graphs
     except ValueError as exc:
         raise ExportError(f"{path}: {exc}") from exc
     stage_entries: dict[str, Any] = {}
-    directed: Gains = {}
+    editor_gains: Gains = {}
     if decoder is not None:
         its_config, its_state = _load_decoder(decoder, model, config)
         stage_entries["decoder_training"] = _training(its_config, its_state)
@@ -113,9 +115,10 @@ def write_bundle(
         stage_entries["prior_training"] = _training(its_config, its_state)
     if editor is not None:
         network, editor_config, editor_state = _load_editor(editor, config)
-        directed = editor_state.get("editor_gains", {}) if editor_gains is None else _read_gains(editor_gains, names)
+        own = editor_state.get("editor_gains", {})
+        editor_gains = own if gains_file is None else _read_gains(gains_file, names)
         sizes["editor_size"] = editor_config.data.image_size
-        plans[EDITOR] = _editor_plan(network, editor_config.data.image_size, names, directed)
+        plans[EDITOR] = _editor_plan(network, editor_config.data.image_size, names, editor_gains)
         stage_entries |= {
             "editor_frame": _frame(editor_config.data),
             "editor_training": _training(editor_config, editor_state),
@@ -135,7 +138,7 @@ def write_bundle(
             frame=_frame(config.data),
             latent_size=model.latent_size,
             attributes=[
-                _attribute(name, gain, directed.get(name, {}), config.data)
+                _attribute(name, gain, editor_gains.get(name, {}), config.data)
                 for name, gain in zip(names, gains, strict=True)
             ],
             prior=gaussian.attributes_alone,
@@ -327,7 +330,7 @@ def _editor_plan(editor: Editor, image_size: int, names: list[str], gains: Gains
         image = torch.randint(0, 256, (count, image_size, image_size, 3), dtype=torch.uint8, generator=generator)
         return {"image": image, "change": torch.rand(count, len(names), generator=generator) * 2 - 1}
 
-    return EditorGraph(editor, torch.tensor(rows) if gains else None), inputs
+    return EditorGraph(editor, torch.tensor(rows).half().float() if gains else None), inputs
 
 
 def _prior_plan(prior: FlowPrior, latent_size: int, attributes: int) -> tuple[nn.Module, Inputs]:

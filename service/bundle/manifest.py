@@ -84,7 +84,9 @@ class Attribute(_Part):
     aliases: list[_Alias] = Field(default=[], description="other names that requests may use")
     opposites: list[_Alias] = Field(default=[], description="names of its absence, whose values are its own negated")
     editor_gains: EditorGains = Field(
-        default={}, description="calibration of the editor's changes; already inside its graph, 1 where none is given"
+        default={},
+        exclude_if=lambda gains: not gains,  # so that services before them read bundles without them
+        description="calibration of the editor's changes; already inside its graph, 1 where none is given",
     )
     experimental: dict[Direction, Annotated[str, Field(min_length=1)]] = Field(
         default={}, description="directions whose edits of photographs are not offered by default, and why, as measured"

@@ -88,10 +88,10 @@ def _window(size: int) -> np.ndarray:
 
 
 def _moved(picture: np.ndarray, flow: np.ndarray, part: tuple[slice, slice]) -> np.ndarray:
-    """A part of the picture uint8 [S, S, 3], its rows and columns, with each pixel taken from its position plus `flow`,
-    that of the part, bilinear; f32 [H, W, 3].
+    """The rows and columns `part` of the picture uint8 [S, S, 3], f32 [H, W, 3].
 
-    Border pixels are repeated outside.
+    Each pixel is taken from its position plus `flow` f32 [H, W, 2] of that part, bilinear; border pixels are repeated
+    outside the picture.
     """
     if not flow.any():
         return picture[part].astype(np.float32)

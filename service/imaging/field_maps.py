@@ -17,7 +17,8 @@ _STRIP = 64  # rows of a photograph that are processed at once, so that they fit
 _DENSE = 1.4  # least number of nodes per frame pixel, if the photograph has as many pixels
 _SPACINGS = (16, 12, 8, 6, 4, 3, 2, 1)
 _CHUNK = 16_384  # nodes that are computed at once
-_REACH = 4  # values: two by which bicubic upsampling spreads one, and two that no kernel is cut off at the end
+# Bicubic upsampling to twice the size spreads a value by two, and Pillow normalises anew kernels that an edge cuts off.
+_REACH = 4
 
 Box = tuple[int, int, int, int]
 
@@ -126,7 +127,10 @@ def sampled(maps: np.ndarray, matrix: np.ndarray, counts: tuple[int, int], spaci
 
 
 def _nonzero(maps: np.ndarray, step: int) -> tuple[slice, slice]:
-    """Rows and columns of maps f32 [S, S, C] that are not 0 or near such ones, in squares of `step` pixels."""
+    """Rows and columns of maps f32 [S, S, C] that are not 0 or near such ones, in squares of `step` pixels.
+
+    Of maps that are 0 everywhere, a corner.
+    """
     present = maps.any(axis=2)
 
     def extent(axis: int) -> slice:

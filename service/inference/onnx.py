@@ -50,8 +50,8 @@ RuntimeFactory = Callable[[Bundle, Settings], Runtime]
 class OnnxRuntime:
     """Sessions for one bundle. Raises RuntimeUnavailableError and BundleError.
 
-    On a CPU `workers` batches run in parallel, with one thread each; a batch that has the cores to itself has a
-    thread for each worker (service.inference.intra_op). A session may be used by several threads at once.
+    On a CPU `workers` batches run in parallel, with one thread each; a batch that finds idle cores has
+    several (service.inference.intra_op). A session may be used by several threads at once.
     """
 
     def __init__(self, bundle: Bundle, settings: Settings) -> None:
@@ -114,13 +114,14 @@ class OnnxRuntime:
         return session
 
     def _parallelise(self, bundle: Bundle, settings: Settings) -> None:
-        """Give a batch that has the cores to itself several threads.
+        """Give a batch that finds idle cores several threads.
 
         The sessions for it hold the weights a second time.
         """
-        sessions = self._open(bundle, settings, threads=min(self.workers, _MOST_THREADS))
+        threads = min(self.workers, _MOST_THREADS)
+        sessions = self._open(bundle, settings, threads=threads)
         for name, parallel in zip(self.graphs, self._bind(bundle, settings, sessions), strict=True):
-            self.graphs[name] = IntraOpParallelism(self.graphs[name], parallel)
+            self.graphs[name] = IntraOpParallelism(self.graphs[name], parallel, threads)
 
     def _bind(self, bundle: Bundle, settings: Settings, sessions: list) -> list[BoundSession]:
         """On CUDA, with buffers for every batch size, and captured as CUDA graphs if that is configured and works."""

@@ -160,3 +160,17 @@ def test_a_request_can_be_taken_apart():
         "Content-Length": "6",
         "Accept": "image/png",
     }
+
+
+def test_an_answer_counts_that_was_asked_for_during_the_warm_up():
+    class Slow(Scripted):
+        async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await asyncio.sleep(1.0)
+            await super().serve(reader, writer)
+
+    async def story() -> Outcome:
+        listening = await asyncio.start_server(Slow(LAST).serve, "127.0.0.1", 0)
+        async with listening:
+            return await press(listening.sockets[0].getsockname()[1], [REQUEST], 1, seconds=1.5, warm_up=0.2)
+
+    assert asyncio.run(story()).statuses[200] == 1  # and not the next one, which comes after the end

@@ -204,7 +204,9 @@ def test_gains_multiply_changes_of_their_direction(checkpoints: Path, bundle: Bu
     calibrated = loader.load(tmp_path / "small")
     assert calibrated.manifest.attributes[1].editor_gains == {"added": 1.5, "removed": 0.5}
     assert not calibrated.manifest.attributes[0].editor_gains
-    assert f"| {names[1]} |" in calibrated.path("MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "| added 1.5, removed 0.5 |" in calibrated.path("MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "editor's gains" not in bundle.path("MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "editor_gains" not in bundle.path("manifest.json").read_text(encoding="utf-8")
     plain, other = (OnnxRuntime(each, Settings(device="cpu")).editor for each in (bundle, calibrated))
     image = np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
     change = np.zeros((2, len(names)), dtype=np.float32)
@@ -233,6 +235,19 @@ def test_gains_come_back_with_the_editor(checkpoints: Path, bundle: Bundle, tmp_
     assert loader.load(again / "small").manifest.attributes[0].editor_gains == {"removed": 0.7}
     assert with_gains(checkpoints, again, "{}", tmp_path / "back.pt") == 0
     assert not loader.load(again / "small").manifest.attributes[0].editor_gains
+
+
+def test_gains_without_an_editor_are_refused(checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "gains.json").write_text("{}")
+    words = ["--checkpoint", str(checkpoints / "vae.pt"), "--editor-gains", str(tmp_path / "gains.json")]
+    assert main(["bundle", *words, "--out", str(tmp_path / "small"), "--version", "1", "--weights-licence", "x"]) == 2
+    assert "gains.json: are the gains of an editor, and no --editor is given" in capsys.readouterr().err
+
+
+def test_a_report_of_another_strength_is_not_attached(bundle: Bundle):
+    report = {"kind": "photographs", "graphs": evaluation.graph_hashes(bundle), "strength": 1.5}
+    with pytest.raises(writer.ExportError, match=r"is about edits of strength 1\.5"):
+        writer.attach_evaluation(bundle.directory, report)
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,9 @@ def add(commands: options.Commands) -> None:
         metavar=("WIDTH", "HEIGHT"),
         help="half axes round the face, in pixels of the aligned picture, outside which nothing should change (80 100)",
     )
-    command.add_argument("--strength", type=float, default=1.0, help="of the edits, to compare gains of an editor (1)")
+    command.add_argument(
+        "--strength", type=options.strength, default=1.0, help="of the edits, to compare gains of an editor (1)"
+    )
     options.add_networks(command)
     command.add_argument("--out", type=Path, required=True)
 

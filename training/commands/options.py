@@ -51,6 +51,13 @@ def at_least_two(text: str) -> int:
     return value
 
 
+def strength(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 2:
+        raise argparse.ArgumentTypeError(f"{value:g}: must be from 0 to 2, as of the service's edits")
+    return value
+
+
 def share(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 1:

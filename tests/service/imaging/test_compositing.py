@@ -195,3 +195,10 @@ def test_where_maps_are_zero_makes_no_difference(scale: float):
     found, expected = (field_maps.sampled(each, matrix, counts, spacing, 0.5) for each in (maps, whole))
     assert np.abs(expected).max() > 0.01
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_maps_of_nothing_are_nothing():
+    matrix = np.array([[3.0, 0.0, 5.0], [0.0, 3.0, 7.0]])
+    found = field_maps.sampled(np.zeros((16, 16, 3), dtype=np.float32), matrix, (9, 8), 2, 0.5)
+    assert found.shape == (9, 8, 3)
+    assert not found.any()

@@ -16,14 +16,14 @@ SHIPPED = Path(__file__).parents[3] / "bundles" / "celeba128"
 
 
 def test_graphs_that_share_the_cores_are_counted_together():
-    busy, seen = BusyThreads(), []
-    inner = IntraOpParallelism(lambda _: seen.append("single"), lambda _: seen.append("parallel"), busy)
+    busy, seen = BusyThreads(2), []
+    inner = IntraOpParallelism(lambda _: seen.append("single"), lambda _: seen.append("parallel"), 2, busy)
 
     def around(_):
         inner({})
         seen.append("outer")
 
-    outer = IntraOpParallelism(around, around, busy)
+    outer = IntraOpParallelism(around, around, 2, busy)
     outer({})
     inner({})
     assert seen == ["single", "outer", "parallel"]
@@ -33,10 +33,18 @@ def test_a_run_that_failed_is_no_longer_counted():
     def fail(_):
         raise RuntimeError("broken")
 
-    runs = IntraOpParallelism(lambda _: "single", fail, BusyThreads())
+    runs = IntraOpParallelism(lambda _: "single", fail, 2, BusyThreads(2))
     for _ in range(2):
         with pytest.raises(RuntimeError, match="broken"):
             runs({})
+
+
+def test_as_many_runs_as_there_are_cores_for_have_threads_of_their_own():
+    busy = BusyThreads(5)
+    with busy.enter(2) as first, busy.enter(2) as second, busy.enter(2) as third, busy.enter(2) as fourth:
+        assert (first, second, third, fourth) == (2, 2, 1, 1)
+    with busy.enter() as picture, busy.enter(4) as run, busy.enter(4) as other:
+        assert (picture, run, other) == (1, 4, 1)
 
 
 @pytest.mark.parametrize("kind", ["encoder", "decoder", "editor", "prior"])

@@ -8,6 +8,7 @@ from contextlib import closing
 import pytest
 from prometheus_client import CollectorRegistry
 
+from service import system
 from service.inference.intra_op import IntraOpParallelism
 from service.pipeline.codec_threads import CodecThreads
 from service.pipeline.pixel_budget import PixelBudget
@@ -20,8 +21,15 @@ def codecs():
         yield threads
 
 
-def test_a_run_beside_picture_work_has_no_threads_of_its_own(codecs: CodecThreads):
-    run = IntraOpParallelism(lambda _: "single", lambda _: "parallel")
+@pytest.fixture
+def cores() -> int:
+    """Those of this process; one alone runs nothing in parallel."""
+    found = system.available_cores()
+    return found if found > 1 else pytest.skip("there is one core")
+
+
+def test_a_run_beside_picture_work_has_no_threads_of_its_own(codecs: CodecThreads, cores: int):
+    run = IntraOpParallelism(lambda _: "single", lambda _: "parallel", cores)
 
     async def runs() -> list[str]:
         return [await codecs.run(run, {}), run({})]
@@ -29,8 +37,8 @@ def test_a_run_beside_picture_work_has_no_threads_of_its_own(codecs: CodecThread
     assert asyncio.run(runs()) == ["single", "parallel"]
 
 
-def test_picture_work_that_failed_is_no_longer_counted(codecs: CodecThreads):
-    run = IntraOpParallelism(lambda _: "single", lambda _: "parallel")
+def test_picture_work_that_failed_is_no_longer_counted(codecs: CodecThreads, cores: int):
+    run = IntraOpParallelism(lambda _: "single", lambda _: "parallel", cores)
 
     def fail() -> None:
         raise ValueError("broken")

@@ -67,7 +67,7 @@ def test_the_table_names_and_describes_the_attributes(preset):
     assert attributes.describe("Smiling", data.about) == attributes.describe("Smiling")
     black = attributes.describe("Black_Hair", data.about)
     assert (black.description, black.group) == ("black hair", "shade")
-    exported = writer._attribute("Pale", 1.0, data)
+    exported = writer._attribute("Pale", 1.0, {}, data)
     assert (exported.group, exported.sensitive, exported.aliases) == ("shade", True, ["Pale_Skin"])
 
 
