@@ -28,7 +28,7 @@ from service.bundle import loader
 from service.bundle.loader import Bundle
 from service.faces.detector import Detector
 from service.faces.finder import FaceFinder, NoFaceError
-from service.imaging import alignment
+from service.imaging import alignment, codecs
 from training.attributes import Groups
 from training.data import dataset
 from training.evaluation.identity import KEEPS_IDENTITY, SAME, Identity, IdentityUnavailableError
@@ -166,9 +166,8 @@ def measure(bundle: Bundle, judge: Judge | None, data: Path, weights: Path, coun
 
 
 def _edited(client: Client, pixels: np.ndarray, change: dict[str, float], strength: float = 1.0) -> np.ndarray:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
-    answer = client.edit(buffer.getvalue(), change, format="png", experimental=True, strength=strength)
+    picture = codecs.encode(pixels, "png", codecs.QUALITY)
+    answer = client.edit(picture, change, format="png", experimental=True, strength=strength)
     return np.asarray(answer.image().convert("RGB"))
 
 

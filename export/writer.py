@@ -54,8 +54,6 @@ from training.vae.model import ConditionalVAE
 
 LARGEST_BUCKET = 64
 _ALIGNED = ("aligned_size", "landmarks")  # of pictures that every graph of a bundle sees
-
-
 Gains = dict[str, EditorGains]  # by attribute
 _GAINS = TypeAdapter(Gains)
 
@@ -294,8 +292,8 @@ def source_commit() -> str:
 def _attribute(name: str, gain: float, editor_gains: EditorGains, data: DataConfig) -> Attribute:
     info = attribute_rules.describe(name, data.about)
     known = {"description": info.description, "group": info.group, "sensitive": info.sensitive}
-    known["editor_gains"] = editor_gains
-    return Attribute(name=name, gain=gain, **known, **aliases.of(name, data.attributes, data.aliases))
+    named = aliases.of(name, data.attributes, data.aliases)
+    return Attribute(name=name, gain=gain, editor_gains=editor_gains, **known, **named)
 
 
 Inputs = Callable[[int], dict[str, torch.Tensor]]
