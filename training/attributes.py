@@ -113,6 +113,8 @@ _FACIAL = {
 _LIGHT = {"Blond_Hair", "Brown_Hair", "Gray_Hair", "Pale_Skin"}
 # What shows the skin of the head.
 _BARE = {"Bald"}
+# Colours that a dye gives to most hair without lightening it.
+_DARK_HAIR = {"Black_Hair", "Brown_Hair"}
 
 
 # Each attribute's group by name, None for those that exclude no other; None for all: CelebA's groups.
@@ -217,6 +219,11 @@ def light(names: list[str]) -> Tensor:
 def bare(names: list[str]) -> Tensor:
     """bool [K]: the attributes that show the skin of the head where hair was."""
     return torch.tensor([name in _BARE for name in names])
+
+
+def dark_hair(names: list[str]) -> Tensor:
+    """bool [K]: the attributes that darken most hair."""
+    return torch.tensor([name in _DARK_HAIR for name in names])
 
 
 def _pairs(names: list[str], table: dict[str, tuple[str, ...]]) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from training import checkpoint, config, distributed, files, networks, preflight
 from training.commands import inputs, options
 from training.data import dataset
 from training.data.person_masks import load_masks
+from training.editor import source as editor_source
 from training.editor.features import Features
 from training.editor.source import CachedEditorFaces
 from training.editor.trainer import EditorTrainer
@@ -71,14 +73,15 @@ def _editor_trainer(
 ) -> EditorTrainer:
     features = Features.load()
 
-    def faces(partition: dataset.Partition) -> CachedEditorFaces:
+    def faces(partition: dataset.Partition, repeat: Mapping[str, int]) -> CachedEditorFaces:
         margin = settings.data.margin
         index, pixels = inputs.faces_of(arguments, settings, partition, margin)
         pictures = inputs.pictures_of(arguments, settings, partition)  # of shards, what reads them
-        return CachedEditorFaces(index, pixels, load_masks(pictures, settings.data, arguments.cache, margin))
+        masks = load_masks(pictures, settings.data, arguments.cache, margin)
+        return CachedEditorFaces(index, pixels, masks, editor_source.times(index, repeat))
 
-    source = distributed.first_alone(lambda: faces("train"))
-    held_out = distributed.first_alone(lambda: faces("validation"))
+    source = distributed.first_alone(lambda: faces("train", settings.data.repeat))
+    held_out = distributed.first_alone(lambda: faces("validation", {}))
     validation = held_out.read(np.arange(min(len(held_out), settings.train.validation_pictures)))
     validation = validation.centre(settings.data.image_size)
     return EditorTrainer(settings, source, validation, features, arguments.workdir, device, _command(arguments))

@@ -43,6 +43,9 @@ class EditorDataConfig(DataConfig):
         description="share of the pictures shown in darker tones, where no light hair or skin is shown or requested",
     )
     darkest: float = Field(default=3.0, ge=1, description="largest exponent of these tones, on a scale of 0..1")
+    repeat: dict[str, Annotated[int, Field(ge=1, le=100)]] = Field(
+        default={}, description="how often an epoch shows the pictures with an attribute, by name; others once"
+    )
 
     @model_validator(mode="after")
     def _shifts_stay_inside(self) -> EditorDataConfig:
@@ -50,6 +53,8 @@ class EditorDataConfig(DataConfig):
             raise ValueError(f"data.shift = {self.shift:g} must be at most data.margin = {self.margin}")
         if both := set(self.kept) & set(self.attributes):
             raise ValueError(f"data.kept: {min(both)!r} is one of data.attributes")
+        if unknown := sorted(set(self.repeat) - set(self.labels)):
+            raise ValueError(f"data.repeat: {unknown[0]!r} is none of data.attributes and data.kept")
         return self
 
     @property
@@ -138,6 +143,9 @@ class EditorLossConfig(Section):
     )
     scalp: float = Field(
         default=0.0, ge=0, description="difference of colour between a head that becomes bald and its face"
+    )
+    dye: float = Field(
+        default=0.0, ge=0, description="mean absolute residual where hair is made dark: what is drawn and not tinted"
     )
     confidence_margin: float = Field(
         default=1.0,

@@ -47,22 +47,27 @@ class Permuted:
 
 
 class CachedFaces(Permuted):
-    """Pictures that `dataset.load_pixels` decoded and framed once, uint8 [N, H, W, 3], with their index."""
+    """Pictures that `dataset.load_pixels` decoded and framed once, uint8 [M, H, W, 3], with their index.
 
-    def __init__(self, index: FaceIndex, pixels: np.ndarray) -> None:
+    Its rows are each picture once, or as often as `times` int [M] says.
+    """
+
+    def __init__(self, index: FaceIndex, pixels: np.ndarray, times: np.ndarray | int = 1) -> None:
         self.index, self.pixels, self.attributes = index, pixels, index.attributes
+        self.pictures = np.repeat(np.arange(len(index)), times)  # int64 [N], the picture of each row
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.pictures)
 
     def frequencies(self) -> np.ndarray:
-        return (self.index.labels > 0).mean(0).astype(np.float32)
+        return (self.index.labels[self.pictures] > 0).mean(0).astype(np.float32)
 
     def digest(self) -> str:
         return self.index.digest()
 
     def read(self, rows: np.ndarray) -> Faces:
-        return Faces(self.pixels[rows], self.index.labels[rows])
+        pictures = self.pictures[rows]
+        return Faces(self.pixels[pictures], self.index.labels[pictures])
 
 
 class BatchLoader:

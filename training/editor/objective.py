@@ -129,6 +129,9 @@ def editor_loss(
         parts["anchor"] = anchor_loss(edited, reference, batch)
     if weights.scalp:
         parts["scalp"] = scalp_loss(edited, batch, cheeks(config))
+    if weights.dye:
+        drawn = (fields.mask * fields.residual).abs().mean((1, 2, 3))  # [N]
+        parts["dye"] = (drawn * requests.dyes).mean()
     for number, critic in enumerate(opponent.region_critics):
         parts[f"adversarial_{number}"] = critics.hinge_editor(critic(found[1 + number], requests.target))
     regions = sum(parts[f"adversarial_{number}"] for number in range(len(opponent.region_critics)))
@@ -142,7 +145,12 @@ def editor_loss(
         + ramp * weights.mask * parts["mask"]
         + ramp * weights.flow * parts["flow"]
     )
-    for name, weight in (("person", weights.person), ("anchor", weights.anchor), ("scalp", weights.scalp)):
+    for name, weight in (
+        ("person", weights.person),
+        ("anchor", weights.anchor),
+        ("scalp", weights.scalp),
+        ("dye", weights.dye),
+    ):
         if name in parts:
             total = total + weight * parts[name]
     return total, parts, OpponentInputs(real, [[x.detach() for x in part] for part in found], before)

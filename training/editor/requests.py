@@ -28,6 +28,7 @@ class Rules:
     facial: Tensor  # bool [K]: attributes of the face alone
     light: Tensor  # bool [K]: light hair or skin
     bare: Tensor  # bool [K]: attributes that show the skin of the head where hair was
+    dark_hair: Tensor  # bool [K]: attributes that darken most hair
     emphasis: Tensor  # f32 [K]: how much more often than others each is requested
 
     @staticmethod
@@ -49,6 +50,7 @@ class Rules:
             attribute_rules.facial(names),
             attribute_rules.light(names),
             attribute_rules.bare(names),
+            attribute_rules.dark_hair(names),
             torch.tensor([config.emphasis.get(name, 1.0) for name in names]),
         )
 
@@ -65,6 +67,7 @@ class Requests:
     facial: Tensor  # bool [N], edits of the face alone
     light: Tensor  # bool [N], light hair or skin is there, or should be
     bares: Tensor  # bool [N], edits all the way that show the skin of the head where hair was
+    dyes: Tensor  # bool [N], edits that make hair dark
 
     def part(self, rows: slice) -> Requests:
         return Requests(*(value[rows] for value in vars(self).values()))
@@ -138,6 +141,7 @@ def of_flips(
         ~(told & ~rules.facial).any(1),
         (torch.maximum(labels, target) > -1)[:, rules.light].any(1),
         ((target == 1) & ~present)[:, rules.bare].any(1),
+        (flips & ~present)[:, rules.dark_hair].any(1),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,10 +45,20 @@ class EditorFaces(Faces):
 class CachedEditorFaces(CachedFaces):
     """Pictures that were framed once, and the masks that belong to them, uint8 [N, H/2, H/2]."""
 
-    def __init__(self, index: FaceIndex, pixels: np.ndarray, person: np.ndarray) -> None:
-        super().__init__(index, pixels)
+    def __init__(self, index: FaceIndex, pixels: np.ndarray, person: np.ndarray, times: np.ndarray | int = 1) -> None:
+        super().__init__(index, pixels, times)
         self.person = person
 
     def read(self, rows: np.ndarray) -> EditorFaces:
         faces = super().read(rows)
-        return EditorFaces(faces.pixels, faces.labels, self.person[rows])
+        return EditorFaces(faces.pixels, faces.labels, self.person[self.pictures[rows]])
+
+
+def times(index: FaceIndex, repeat: Mapping[str, int]) -> np.ndarray:
+    """How often each picture of `index` is shown, int [M]: of the attributes it has, as often as `repeat` says of one
+    at most. Pictures with several rare attributes are not shown more often than those with one."""
+    found = np.ones(len(index), dtype=int)
+    for name, count in repeat.items():
+        has = index.labels[:, index.attributes.index(name)] > 0
+        found[has] = np.maximum(found[has], count)
+    return found
