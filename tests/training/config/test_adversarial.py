@@ -24,6 +24,8 @@ def test_an_opponent_that_sees_more_than_the_picture_is_refused(stage, opponent,
     [
         ({"requests": {"emphasis": {"Smile": 2.0}}}, "requests.emphasis: 'Smile' is not one of data.attributes"),
         ({"requests": {"emphasis": {"Smiling": 0.0}}}, "requests.emphasis.Smiling"),
+        ({"data": {"repeat": {"Smile": 2}}}, "data.repeat: 'Smile' is none of data.attributes and data.kept"),
+        ({"data": {"repeat": {"Smiling": 0}}}, "data.repeat.Smiling"),
         ({"loss": {"anchor": 1.0}}, "loss.anchor: needs requests.emphasis"),
         ({"loss": {"anchor": 1.0}, "requests": {"emphasis": {"Smiling": 1.0}}}, "loss.anchor: needs requests.emphasis"),
     ],

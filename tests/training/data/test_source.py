@@ -8,13 +8,13 @@ from training.data.dataset import DatasetError, FaceIndex, Faces
 from training.data.source import BatchLoader, CachedFaces
 
 
-def cached(count=20):
+def cached(count=20, times=1):
     labels = np.ones((count, 2), dtype=np.int8)
     labels[: count // 4, 1] = -1
     names = [f"{n}.jpg" for n in range(count)]
     index = FaceIndex(None, names, ["A", "B"], labels, np.zeros(count, dtype=np.int32))
     pixels = np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), dtype=np.uint8)
-    return CachedFaces(index, pixels)
+    return CachedFaces(index, pixels, times)
 
 
 def shown(faces):
@@ -32,6 +32,16 @@ def test_an_epoch_shows_every_picture_once_and_leaves_out_the_rest():
 
 def test_frequencies_are_the_shares_that_have_it():
     assert cached().frequencies().tolist() == [1.0, 0.75]
+
+
+def test_an_epoch_shows_pictures_as_often_as_they_are_repeated():
+    times = np.array([3] * 5 + [1] * 15)
+    source = cached(times=times)
+    assert len(source) == 30
+    faces = source.read(source.order(seed=1, epoch=0, start=0, stop=30))
+    assert np.bincount(shown(faces)).tolist() == times.tolist()
+    assert (faces.labels[:, 1] == np.where(np.array(shown(faces)) < 5, -1, 1)).all()
+    assert source.frequencies().tolist() == [1.0, 0.5]  # as they are shown
 
 
 def test_processes_take_parts_that_make_up_the_batch(monkeypatch):

@@ -181,6 +181,26 @@ def test_a_bald_head_has_the_colour_of_its_face_and_may_be_lighter_or_darker(fac
     assert objective.scalp_loss(image, batch, box).item() == 0  # nothing changed
 
 
+def test_what_is_drawn_counts_where_hair_is_dyed(frozen):
+    editor, opponent = make()
+    settings = CONFIG.model_copy(update={"loss": CONFIG.loss.model_copy(update={"dye": 1.0})})
+    batch = make_batch(count=4)
+
+    def loss(*dyes, drawn=1.0):
+        requested = replace(batch.requests, dyes=torch.tensor(dyes))
+        editor.requires_grad_(False)
+        editor.sharp.bias[:12] = drawn  # of the residual's logits
+        _, parts, _ = objective.editor_loss(
+            editor, opponent, frozen, replace(batch, requests=requested), CONFIDENCES, settings, step=0
+        )
+        return parts["dye"].item()
+
+    assert loss(False, False, False, False) == 0
+    one, all_four = loss(True, False, False, False), loss(True, True, True, True)
+    assert 0 < one < all_four
+    assert loss(True, True, True, True, drawn=3.0) > all_four
+
+
 def test_cheeks_are_between_eyes_and_mouth():
     left, top, right, bottom = objective.cheeks(CONFIG)
     (eye_left, eye, *_), mouth = objective.in_frame(CONFIG)[0].tolist(), objective.in_frame(CONFIG)[3:, 1].mean()

@@ -189,3 +189,11 @@ def test_only_a_head_that_becomes_bald_is_bared():
     assert not flip(face("Black_Hair"), "Bald", strength=0.5).bares
     assert not flip(face("Bald"), "Bald").bares
     assert not flip(face("Bald"), "Smiling").bares
+
+
+def test_hair_is_dyed_where_it_becomes_dark():
+    assert flip(face("Blond_Hair"), "Black_Hair").dyes
+    assert flip(face("Blond_Hair"), "Black_Hair", strength=0.3).dyes
+    assert not flip(face("Black_Hair"), "Black_Hair").dyes
+    assert not flip(face("Black_Hair"), "Blond_Hair").dyes
+    assert not flip(face("Bald"), "Black_Hair").dyes  # where there is none
