@@ -69,6 +69,12 @@ def release_large_blocks() -> None:
             library.mallopt(_TRIM_THRESHOLD, _FREE_AT_END)
 
 
+def trim_heaps() -> None:
+    """Return the free pages of all heaps to the system, where the C library is glibc."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def raise_descriptor_limit() -> None:
     """Raise the soft limit of descriptors as far as this process may: the usual one is for programs with select()."""
     if resource is None:

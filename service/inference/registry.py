@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from service import system
 from service.bundle import loader
 from service.bundle.manifest import MANIFEST, BundleError, GraphKind
 from service.errors import Problem, RuntimeUnavailableError, printable
@@ -81,7 +82,7 @@ class Models:
             self._install(model)
             self._metrics.reloads.labels("ok").inc()
             if old is not None:
-                self._start(old.close())
+                self._start(_retire(old))
             return model
 
     @asynccontextmanager
@@ -160,6 +161,13 @@ class Models:
                     continue  # logged and counted; tried again when the manifest changes again
                 except Exception:
                     log.exception("checking %s for changes failed", directory)
+
+
+async def _retire(model: Model) -> None:
+    """Close a model that was replaced, and give back what its graphs held."""
+    await model.close()
+    del model
+    await asyncio.to_thread(system.trim_heaps)
 
 
 def _stamp(directory: Path) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -102,13 +103,15 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, before: list[s
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(name, b"old") for name in before]
 
 
-_FREE_PICTURES = """
+_HELD = """
 import re
-from PIL import Image
 from service import system
 
 def held():
     return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1000
+"""
+_FREE_PICTURES = """
+from PIL import Image
 
 if {release}:
     system.release_large_blocks()
@@ -124,11 +127,31 @@ print(held() - before)
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory is measured with procfs")
 def test_the_memory_of_pictures_goes_back_to_the_system():
     kept = [
-        int(subprocess.check_output([sys.executable, "-c", _FREE_PICTURES.format(release=release)], text=True))
+        int(subprocess.check_output([sys.executable, "-c", _HELD + _FREE_PICTURES.format(release=release)], text=True))
         for release in (False, True)
     ]
     assert kept[1] < 40  # of 256 MB
     assert kept[1] <= kept[0]
+
+
+_FREE_SMALL_BLOCKS = """
+import numpy as np
+
+before = held()
+blocks = [np.ones(8000) for _ in range(3000)]  # 192 MB, in blocks that a heap has
+kept = np.ones(8000)  # between them and the end of the heap
+del blocks
+freed = held()
+system.trim_heaps()
+print(freed - before, held() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has other heaps")
+def test_the_free_pages_of_a_heap_go_back_to_the_system():
+    output = subprocess.check_output([sys.executable, "-c", _HELD + _FREE_SMALL_BLOCKS], text=True)
+    freed, trimmed = map(int, output.split())
+    assert trimmed < 20 < 150 < freed
 
 
 def test_another_c_library_is_none_to_set(monkeypatch: pytest.MonkeyPatch):
@@ -138,3 +161,4 @@ def test_another_c_library_is_none_to_set(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr("ctypes.CDLL", Library)
     system.release_large_blocks()
+    system.trim_heaps()
