@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from service import system
 from service.bundle.manifest import BundleError
 from service.errors import RuntimeUnavailableError
 from service.inference import onnx
@@ -287,6 +288,7 @@ def test_all_sessions_on_a_cpu_share_one_arena(start):
     assert len(sys.modules["onnxruntime"].arenas) == 1
 
 
+@pytest.mark.skipif(system.available_cores() < 2, reason="there is one core")
 def test_a_batch_that_runs_alone_has_several_threads(start, manifest):
     started, opened = start("cpu", [CPU], {CPU}, workers=2)
     blank = onnx.blank(manifest, "decoder", 3)
